@@ -1,0 +1,148 @@
+"""The seam between the engine and a model family, and the table of families.
+
+A family is a folder with the same file names as its twins. Its ``__init__`` holds
+``FAMILY``; ``variants.py`` lists its models. Neither imports torch, so that the page
+can draw itself without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.errors import Problem, RequestError
+from engine.request import GenerationRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+FAMILIES = {"wan": "wan:FAMILY"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which sizes a model can make. Sizes in pixels, lengths in frames."""
+
+    size_multiple: int
+    min_size: int
+    max_size: int
+    frames_multiple: int
+    """A video has ``frames_multiple * k + 1`` frames."""
+    max_frames: int
+
+    def snap_frames(self, num_frames: int) -> int:
+        """The nearest frame count that the model can make."""
+        steps = round((num_frames - 1) / self.frames_multiple)
+        most = (self.max_frames - 1) // self.frames_multiple
+        return min(max(steps, 0), most) * self.frames_multiple + 1
+
+    def snap_size(self, pixels: int) -> int:
+        """The nearest width or height that the model can make."""
+        snapped = round(pixels / self.size_multiple) * self.size_multiple
+        return min(max(snapped, self.min_size), self.max_size)
+
+
+@dataclass(frozen=True)
+class ModelVariant:
+    """One model that a user can choose: a row of a family's ``variants.py``."""
+
+    id: str
+    family: str
+    title: str
+    description: str
+    defaults: Mapping[str, Any]
+    """Values for every field that a request may leave to the model."""
+    limits: Limits
+    folder: str
+    """Where its files lie below a weights folder, e.g. ``demo/wan``."""
+    hub: str | None = None
+    """Hub repository in diffusers layout, e.g. ``Wan-AI/Wan2.1-T2V-1.3B-Diffusers``."""
+    gigabytes: float = 0.0
+    """What the files take on disk."""
+    licence: str = ""
+    media: frozenset[str] = frozenset()
+    """Which media fields of a request it takes."""
+    schedulers: Mapping[str, str] = field(default_factory=dict)
+    """Name in a request → title in the form."""
+    prompt_hint: str = ""
+    """One example prompt that the model does well."""
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory. ``pipeline`` is diffusers' own object for this family."""
+
+    variant: ModelVariant
+    pipeline: Any
+    device: torch.device
+    release: Callable[[], None] = lambda: None
+    """Gives back what the memory profile holds."""
+
+
+OnStep = Callable[[int, int, "torch.Tensor"], None]
+"""``on_step(done, total, latents)``; raises ``Cancelled`` to stop."""
+
+
+class Family(Protocol):
+    """What every family answers. The engine calls these in this order."""
+
+    name: str
+    title: str
+
+    def variants(self) -> Sequence[ModelVariant]:
+        """Its models. Loads no torch."""
+
+    def load(self, variant: ModelVariant, folder: Path, dtype: torch.dtype) -> Any:
+        """The diffusers pipeline from ``folder``, on the CPU.
+
+        Raises ``MissingWeights`` or ``UnreadableFile``, naming the file.
+        """
+
+    def encode(self, model: LoadedModel, request: GenerationRequest) -> Any:
+        """What the denoiser is conditioned on."""
+
+    def denoise(
+        self,
+        model: LoadedModel,
+        conditioning: Any,
+        request: GenerationRequest,
+        on_step: OnStep,
+    ) -> torch.Tensor:
+        """Latents of the finished video; calls ``on_step`` after each step."""
+
+    def decode(self, model: LoadedModel, latents: torch.Tensor) -> Iterator[np.ndarray]:
+        """Chunks of frames, uint8 (frames, height, width, 3), in order."""
+
+    def preview(self, model: LoadedModel, latents: torch.Tensor) -> np.ndarray:
+        """A few small frames of ``latents``, uint8 (frames, height, width, 3)."""
+
+
+def get_family(name: str) -> Family:
+    """The family called ``name``, a key of ``FAMILIES``."""
+    module, attribute = FAMILIES[name].split(":")
+    family: Family = getattr(import_module(module), attribute)
+    return family
+
+
+def all_variants() -> dict[str, ModelVariant]:
+    """Every model by its id, in the order of the families."""
+    return {
+        variant.id: variant
+        for name in FAMILIES
+        for variant in get_family(name).variants()
+    }
+
+
+def get_variant(model: str) -> ModelVariant:
+    """The row with this id; raises ``RequestError`` that lists the known ones."""
+    variants = all_variants()
+    if model not in variants:
+        known = ", ".join(variants)
+        raise RequestError(
+            [Problem("model", f"no model is called {model!r}; known are: {known}")]
+        )
+    return variants[model]

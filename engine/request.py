@@ -1,0 +1,64 @@
+"""The one request type: the form, the queue, files, HTTP and the video share it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+SEED_LIMIT = 2**32
+
+MediaFile = Annotated[str, Field(max_length=1024)]
+
+
+class GenerationRequest(BaseModel):
+    """What to generate. ``None`` means: what the model's row says.
+
+    Field names are diffusers' own. Media fields name files; which folders they may
+    lie in is checked by ``engine.validate``.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True
+    )
+
+    MEDIA_FIELDS: ClassVar[tuple[str, ...]] = (
+        "image_start",
+        "image_end",
+        "image_refs",
+        "control_video",
+        "control_mask",
+        "source_video",
+    )
+
+    schema_version: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
+    model: str = Field(min_length=1, max_length=200)
+    prompt: str = Field(min_length=1, max_length=20_000)
+    negative_prompt: str | None = Field(None, max_length=20_000)
+    width: int | None = Field(None, ge=16, le=8192)
+    height: int | None = Field(None, ge=16, le=8192)
+    num_frames: int | None = Field(None, ge=1, le=10_000)
+    fps: float | None = Field(None, gt=0, le=240, allow_inf_nan=False)
+    num_inference_steps: int | None = Field(None, ge=1, le=1000)
+    guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
+    flow_shift: float | None = Field(None, gt=0, le=100, allow_inf_nan=False)
+    scheduler: str | None = Field(None, max_length=50)
+    seed: int = Field(-1, ge=-1, lt=SEED_LIMIT, description="-1 draws one.")
+    image_start: MediaFile | None = None
+    image_end: MediaFile | None = None
+    image_refs: list[MediaFile] = Field(default_factory=list, max_length=16)
+    control_video: MediaFile | None = None
+    control_mask: MediaFile | None = None
+    source_video: MediaFile | None = None
+
+    def with_values(self, **values: object) -> Self:
+        """A copy with these fields replaced, checked as a new request is."""
+        merged = {**self.model_dump(), **values}
+        return type(self).model_validate(merged)
+
+    def to_json(self) -> str:
+        """One line of JSON, defaults left out, as files and videos carry it."""
+        return self.model_dump_json(
+            by_alias=True, exclude_defaults=True, exclude_none=True
+        )

@@ -1,0 +1,69 @@
+"""The app's settings: one table, read once in ``wgp.py`` and passed down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import UnreadableFile
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+ProfileName = Literal["auto", "1", "2", "3", "4", "5"]
+
+
+class Settings(BaseModel):
+    """Everything that a user can set once. Each field is also an option of ``wgp.py``
+    and a key of ``settings/app.json``; the option wins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: Path = Field(PROJECT, description="folder of all data")
+    server_name: str = Field("127.0.0.1", description="address to serve on")
+    server_port: int = Field(7860, ge=0, le=65535, description="port to serve on")
+    profile: ProfileName = Field("auto", description="memory profile, 1 to 5 or auto")
+    attention: str = Field("auto", description="attention backend")
+    gpu: str = Field("", description="device, such as cuda:1; empty chooses")
+    compile: bool = Field(False, description="compile the transformer's blocks")
+    verbose: int = Field(1, ge=0, le=3, description="how much to print")
+    sidecar: bool = Field(False, description="write a .json beside each video")
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def media(self) -> Path:
+        """Input media of queued jobs, named by their sha256."""
+        return self.root / "media"
+
+    @property
+    def presets(self) -> Path:
+        return self.root / "settings" / "presets"
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """Folders that are searched for models: the user's, then the shipped ones."""
+        return tuple(dict.fromkeys((self.root / "ckpts", PROJECT / "ckpts")))
+
+
+def read_settings(file: Path, **options: object) -> Settings:
+    """Settings from ``file`` if it exists, overridden by the given options.
+
+    Raises ``UnreadableFile`` that names the file and the key.
+    """
+    stored: dict[str, object] = {}
+    if file.exists():
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UnreadableFile(f"{file} isn't JSON: {error}") from error
+    try:
+        return Settings.model_validate({**stored, **options})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UnreadableFile(f"setting {key!r}: {first['msg']}") from error
