@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import Self
 
 SCHEMA = 1
 SEED_LIMIT = 2**32
