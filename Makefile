@@ -1,0 +1,66 @@
+# make run · make demo · make test · make check · make bench · make screenshots
+# Each works from a bare checkout: it makes .venv and installs the pinned packages.
+#
+#   PYTHON=python3.12     another interpreter (3.11 or later)
+#   VENV=/path            another place for the virtual environment
+#   TORCH_INDEX=address   an extra package index for PyTorch, such as its CPU index
+#   ARGS="--listen"       options of wgp.py, for make run
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+ARGS ?=
+
+PY := $(VENV)/bin/python
+PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check --quiet \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+READY := $(VENV)/ready
+READY_DEV := $(VENV)/ready-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench screenshots lint chromium
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+run: $(READY)
+	$(PY) wgp.py $(ARGS)
+
+demo: $(READY)
+	$(PY) wgp.py --process docs/examples/demo.json --output-dir outputs/demo
+	$(PY) docs/examples/contact_sheet.py outputs/demo
+
+lint: $(READY_DEV)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+check: lint
+	$(PY) -m pytest -q -m "not demo and not browser and not gpu"
+
+test: lint chromium
+	$(PY) -m pytest -q -m "not gpu"
+
+bench: $(READY_DEV)
+	for file in bench/cpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done
+
+screenshots: $(READY_DEV) chromium
+	$(PY) -m bench.screenshots
+
+chromium:
+	@.ci/chromium
+
+$(VENV)/made:
+	@.ci/python $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(READY): $(VENV)/made requirements.txt
+	@echo "Installing requirements.txt into $(VENV) (a few minutes the first time)"
+	$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(READY_DEV): $(READY) requirements-dev.txt
+	@echo "Installing requirements-dev.txt into $(VENV)"
+	$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@
