@@ -28,7 +28,7 @@ run: $(READY)
 
 demo: $(READY)
 	$(PY) wgp.py --process docs/examples/demo.json --output-dir outputs/demo
-	$(PY) docs/examples/contact_sheet.py outputs/demo
+	$(PY) -m docs.examples.contact_sheet outputs/demo
 
 lint: $(READY_DEV)
 	$(PY) -m ruff check .
