@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -58,18 +59,23 @@ class ModelVariant:
     """Values for every field that a request may leave to the model."""
     limits: Limits
     folder: str
-    """Where its files lie below a weights folder, e.g. ``demo/wan``."""
+    """Where its files lie below a weights folder, e.g. ``demo/wan``; empty when it
+    needs none."""
     hub: str | None = None
     """Hub repository in diffusers layout, e.g. ``Wan-AI/Wan2.1-T2V-1.3B-Diffusers``."""
     gigabytes: float = 0.0
     """What the files take on disk."""
     licence: str = ""
+    max_sequence_length: int = 512
+    """How many tokens a prompt is cut or padded to."""
     media: frozenset[str] = frozenset()
     """Which media fields of a request it takes."""
     schedulers: Mapping[str, str] = field(default_factory=dict)
     """Name in a request → title in the form."""
     prompt_hint: str = ""
     """One example prompt that the model does well."""
+    examples: tuple[str, ...] = ()
+    """More prompts that the model does well, to choose from in the form."""
 
 
 @dataclass
@@ -78,10 +84,14 @@ class LoadedModel:
 
     variant: ModelVariant
     pipeline: Any
-    device: torch.device
+    device: str = "cpu"
+    """As torch names it, e.g. ``cuda:0``."""
     release: Callable[[], None] = lambda: None
     """Gives back what the memory profile holds."""
 
+
+OnComponent = Callable[[str], None]
+"""``on_component("vae")`` before each is loaded; raises ``Cancelled`` to stop."""
 
 OnStep = Callable[[int, int, "torch.Tensor"], None]
 """``on_step(done, total, latents)``; raises ``Cancelled`` to stop."""
@@ -96,10 +106,17 @@ class Family(Protocol):
     def variants(self) -> Sequence[ModelVariant]:
         """Its models. Loads no torch."""
 
-    def load(self, variant: ModelVariant, folder: Path, dtype: torch.dtype) -> Any:
+    def load(
+        self,
+        variant: ModelVariant,
+        folder: Path,
+        dtype: str,
+        on_component: OnComponent,
+    ) -> Any:
         """The diffusers pipeline from ``folder``, on the CPU.
 
-        Raises ``MissingWeights`` or ``UnreadableFile``, naming the file.
+        ``dtype`` is torch's name for the denoiser's precision, e.g. ``bfloat16``.
+        Raises ``UnreadableFile`` that names the component.
         """
 
     def encode(self, model: LoadedModel, request: GenerationRequest) -> Any:
@@ -141,8 +158,8 @@ def get_variant(model: str) -> ModelVariant:
     """The row with this id; raises ``RequestError`` that lists the known ones."""
     variants = all_variants()
     if model not in variants:
-        known = ", ".join(variants)
-        raise RequestError(
-            [Problem("model", f"no model is called {model!r}; known are: {known}")]
-        )
+        near = get_close_matches(model, variants, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        message = f"no model is called {model[:100]!r}; {hint}known are: "
+        raise RequestError([Problem("model", message + ", ".join(variants))])
     return variants[model]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,7 +41,7 @@ class GenerationRequest(BaseModel):
     width: int | None = Field(None, ge=16, le=8192)
     height: int | None = Field(None, ge=16, le=8192)
     num_frames: int | None = Field(None, ge=1, le=10_000)
-    fps: float | None = Field(None, gt=0, le=240, allow_inf_nan=False)
+    fps: float | None = Field(None, ge=1, le=240, allow_inf_nan=False)
     num_inference_steps: int | None = Field(None, ge=1, le=1000)
     guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
     flow_shift: float | None = Field(None, gt=0, le=100, allow_inf_nan=False)
@@ -60,6 +61,5 @@ class GenerationRequest(BaseModel):
 
     def to_json(self) -> str:
         """One line of JSON, defaults left out, as files and videos carry it."""
-        return self.model_dump_json(
-            by_alias=True, exclude_defaults=True, exclude_none=True
-        )
+        values = self.model_dump(exclude_defaults=True, exclude_none=True)
+        return json.dumps({"schema": self.schema_version, **values}, ensure_ascii=False)

@@ -26,7 +26,7 @@ class Settings(BaseModel):
     server_port: int = Field(7860, ge=0, le=65535, description="port to serve on")
     profile: ProfileName = Field("auto", description="memory profile, 1 to 5 or auto")
     attention: str = Field("auto", description="attention backend")
-    gpu: str = Field("", description="device, such as cuda:1; empty chooses")
+    gpu: str = Field("", description="device, such as cuda:1 or cpu; empty chooses")
     compile: bool = Field(False, description="compile the transformer's blocks")
     verbose: int = Field(1, ge=0, le=3, description="how much to print")
     sidecar: bool = Field(False, description="write a .json beside each video")

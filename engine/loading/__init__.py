@@ -1,0 +1,1 @@
+"""From files on the disk to a model on its device."""

@@ -1,0 +1,1 @@
+"""Video files and pictures: reading, writing, and what they say about themselves."""

@@ -1,0 +1,178 @@
+"""From a request to a video file: load, encode, denoise, decode, write."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import engine
+from engine import outputs
+from engine.events import Event, OnEvent
+from engine.family import Family, LoadedModel, OnStep, get_family, get_variant
+from engine.loading.memory import out_of_memory_told
+from engine.loading.resident import ResidentModel
+from engine.media.image import strip_data_url
+from engine.media.inputs import portable
+from engine.media.video import VideoWriter
+from engine.progress import Progress
+from engine.request import GenerationRequest
+from engine.settings import Settings
+from engine.validate import accept
+
+PREVIEW_SECONDS = 0.5
+"""At least so long between two previews."""
+
+PREVIEW_SHARE = 0.03
+"""Previews may cost this share of the denoising time."""
+
+
+def ignore(event: Event) -> None:
+    """Nobody listens."""
+
+
+def never() -> bool:
+    """Nobody cancels."""
+    return False
+
+
+class Generator:
+    """Makes videos one after the other and keeps the model between them. One per
+    process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._resident = ResidentModel(settings)
+
+    def warm_up(self, model: str | None = None) -> None:
+        """Do what the first job would wait for: import torch and, when ``model`` is
+        given, load it. Raises as ``generate`` does."""
+        if model is None:
+            _ = self._resident.device
+        else:
+            self._resident.get(get_variant(model), Progress("warm-up", ignore, never))
+
+    def generate(
+        self,
+        request: GenerationRequest,
+        output: Path,
+        *,
+        job: str = "script",
+        on_event: OnEvent = ignore,
+        is_cancelled: Callable[[], bool] = never,
+    ) -> Path:
+        """Make the video of ``request``, which ``validate.accept`` has completed.
+
+        ``output`` appears only when it is whole. Raises ``Cancelled``, ``UserError``
+        or ``OutOfMemory``.
+        """
+        variant = get_variant(request.model)
+        family = get_family(variant.family)
+        progress = Progress(job, on_event, is_cancelled)
+        with (
+            self._resident.released_on_failure(),
+            out_of_memory_told(request, self._resident.device),
+            outputs.appearing_when_finished(output, job) as part,
+        ):
+            progress.begin("load", variant.title)
+            model = self._resident.get(variant, progress)
+            progress.begin("encode")
+            conditioning = family.encode(model, request)
+            progress.begin("denoise")
+            on_step = _reporting_steps(family, model, progress)
+            latents = family.denoise(model, conditioning, request, on_step)
+            progress.begin("decode")
+            self._write(family, model, latents, request, part, progress)
+            if self._settings.sidecar:
+                self._write_sidecar(request, output)
+            progress.check()
+        return output
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        self._resident.release()
+
+    def _write(
+        self,
+        family: Family,
+        model: LoadedModel,
+        latents: Any,
+        request: GenerationRequest,
+        part: Path,
+        progress: Progress,
+    ) -> None:
+        """Decode into the file, chunk by chunk, so that memory holds one chunk."""
+        assert request.width and request.height and request.num_frames and request.fps
+        tags = {
+            "comment": portable(request, self._settings).to_json(),
+            "description": f"wgp {engine.__version__}",
+        }
+        with VideoWriter(
+            part,
+            width=request.width,
+            height=request.height,
+            fps=request.fps,
+            tags=tags,
+        ) as video:
+            for frames in family.decode(model, latents):
+                video.write(frames)
+                progress.step(video.num_frames, request.num_frames)
+            progress.begin("write")
+        if video.num_frames != request.num_frames:
+            raise RuntimeError(
+                f"{request.model} made {video.num_frames} frames instead of "
+                f"{request.num_frames}"
+            )
+
+    def _write_sidecar(self, request: GenerationRequest, output: Path) -> None:
+        text = portable(request, self._settings).to_json() + "\n"
+        sidecar = outputs.sidecar_path(output)
+        try:
+            sidecar.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise outputs.cannot_write(output.parent, error) from error
+
+
+def generate(
+    request: GenerationRequest | dict[str, Any],
+    *,
+    output: Path | None = None,
+    settings: Settings | None = None,
+    on_event: OnEvent = ignore,
+) -> Path:
+    """Make one video and return its path: the door for scripts.
+
+    Without ``output`` it goes into the outputs folder. Raises ``UserError`` in plain
+    words, or ``OutOfMemory``.
+    """
+    settings = settings or Settings()
+    accepted = accept(request, folder=Path.cwd(), settings=settings)
+    now = datetime.now(timezone.utc)
+    job = secrets.token_hex(4)
+    path = output or outputs.output_path(job, now, accepted, settings.outputs)
+    generator = Generator(settings)
+    try:
+        return generator.generate(accepted, path, job=job, on_event=on_event)
+    finally:
+        generator.close()
+
+
+def _reporting_steps(family: Family, model: LoadedModel, progress: Progress) -> OnStep:
+    """Tells each denoising step, with a preview when it is due."""
+    began = last = time.monotonic()
+    spent = 0.0
+
+    def on_step(done: int, total: int, latents: Any) -> None:
+        nonlocal last, spent
+        progress.step(done, total)
+        now = time.monotonic()
+        affordable = spent <= PREVIEW_SHARE * (now - began)
+        if done < total and affordable and now - last >= PREVIEW_SECONDS:
+            progress.preview(done, strip_data_url(family.preview(model, latents)))
+            last = time.monotonic()
+            spent += last - now
+
+    return on_step

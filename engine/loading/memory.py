@@ -1,0 +1,56 @@
+"""Running out of memory, told in numbers."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from engine.errors import OutOfMemory
+from engine.request import GenerationRequest
+
+GIB = 1 << 30
+
+
+@contextmanager
+def out_of_memory_told(request: GenerationRequest, device: str) -> Iterator[None]:
+    """Turns the many ways in which memory runs out into ``OutOfMemory``."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"out of memory on {device}{_free_memory(device)} with {request.model} at "
+            f"{request.width}x{request.height}, {request.num_frames} frames. Ask for "
+            "fewer frames or a smaller picture, choose a memory profile with a higher "
+            "number, or close other programs"
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Torch's errors are told by name and text, so that torch needn't be loaded."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+        or "CUDA out of memory" in str(error)
+    )
+
+
+def empty_caches(device: str) -> None:
+    """Give back memory that nothing refers to any more."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _free_memory(device: str) -> str:
+    if not device.startswith("cuda"):
+        return ""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return f" ({free / GIB:.1f} of {total / GIB:.1f} GiB free)"

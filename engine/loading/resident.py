@@ -1,0 +1,71 @@
+"""The one model that is kept in memory between jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from engine.errors import Cancelled
+from engine.family import LoadedModel, ModelVariant, get_family
+from engine.loading.memory import empty_caches
+from engine.loading.offload import choose_device, choose_dtype, place
+from engine.loading.weights import find_weights
+from engine.progress import Progress
+from engine.settings import Settings
+
+
+class ResidentModel:
+    """Owns the loaded model: at most one, freed before the next is loaded."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._model: LoadedModel | None = None
+        self._device: str | None = None
+
+    @property
+    def device(self) -> str:
+        """Chosen at first use, because asking loads torch."""
+        if self._device is None:
+            self._device = choose_device(self._settings)
+        return self._device
+
+    def get(self, variant: ModelVariant, progress: Progress) -> LoadedModel:
+        """``variant``, loaded if it isn't yet.
+
+        Raises ``MissingWeights``, ``UnreadableFile`` or ``Cancelled``.
+        """
+        if self._model is not None and self._model.variant.id == variant.id:
+            return self._model
+        self.release()
+        folder = find_weights(variant, self._settings)
+        pipeline = get_family(variant.family).load(
+            variant,
+            folder,
+            choose_dtype(self.device),
+            lambda name: progress.begin("load", f"loading the {name}"),
+        )
+        self._model = place(variant, pipeline, self.device, self._settings)
+        return self._model
+
+    @contextmanager
+    def released_on_failure(self) -> Iterator[None]:
+        """A job that fails may leave its model in any state: the next one loads it
+        anew. A cancelled job leaves it sound."""
+        sound = False
+        try:
+            yield
+            sound = True
+        except Cancelled:
+            sound = True
+            raise
+        finally:
+            if not sound:
+                self.release()
+
+    def release(self) -> None:
+        """Free the model's memory."""
+        if self._model is None:
+            return
+        self._model.release()
+        self._model = None
+        empty_caches(self.device)

@@ -1,0 +1,224 @@
+"""The one door for requests: whatever comes from a form, a file, HTTP or a script
+becomes a complete request that a model can run, or sentences that say why not.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from engine.errors import Problem, RequestError, UnreadableFile
+from engine.family import ModelVariant, get_variant
+from engine.media.inputs import check_media, keep_media
+from engine.request import SEED_LIMIT, GenerationRequest
+from engine.settings import Settings
+
+MOST_JSON_BYTES = 16 << 20
+
+FIELDS = tuple(
+    field.alias or name for name, field in GenerationRequest.model_fields.items()
+)
+
+
+def accept(
+    data: object, *, folder: Path | None, settings: Settings
+) -> GenerationRequest:
+    """The request in ``data`` (a JSON object or a request), checked and complete:
+    the model's defaults filled in, the seed drawn, the input media kept.
+
+    ``folder`` is where the request's own file lies, if it has one; its media may lie
+    there too. Raises ``RequestError`` with one problem per field.
+    """
+    values = _as_object(data)
+    problems = _problems_of_values(values)
+    wrong = {problem.field for problem in problems}
+    sound = {key: value for key, value in values.items() if key not in wrong}
+    if "model" in sound:
+        try:
+            variant = get_variant(str(sound["model"]))
+        except RequestError as error:
+            raise RequestError([*error.problems, *problems]) from error
+        request = _complete(sound, variant, wrong)
+        found = _problems_for_model(request, variant, folder, settings)
+        problems += [problem for problem in found if problem.field not in wrong]
+    if problems:
+        raise RequestError(problems)
+    return keep_media(request, folder, settings)
+
+
+def read_json(text: str | bytes, name: str) -> object:
+    """What ``text`` holds; ``name`` says what it is, for the error.
+
+    Raises ``UnreadableFile`` for broken, huge or too deeply nested JSON.
+    """
+    if len(text) > MOST_JSON_BYTES:
+        raise UnreadableFile(f"{name} is larger than {MOST_JSON_BYTES >> 20} MiB")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise UnreadableFile(f"{name} isn't a request: too deeply nested") from error
+    except json.JSONDecodeError as error:
+        raise UnreadableFile(
+            f"{name} isn't JSON: {error.msg} at line {error.lineno}, column "
+            f"{error.colno}"
+        ) from error
+    except ValueError as error:  # not UTF-8, or a number of thousands of digits
+        raise UnreadableFile(f"{name} isn't JSON: {error}") from error
+
+
+def problems_of(error: ValidationError) -> list[Problem]:
+    """Pydantic's findings in plain sentences, the first per field."""
+    problems: dict[str, Problem] = {}
+    for details in error.errors():
+        field = str(details["loc"][0]) if details["loc"] else ""
+        problems.setdefault(field, Problem(field, _sentence(field, details)))
+    return list(problems.values())
+
+
+def _as_object(data: object) -> dict[str, Any]:
+    if isinstance(data, GenerationRequest):
+        return data.model_dump(by_alias=True, exclude_none=True)
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        kind = "a list" if isinstance(data, list) else _shown(data)
+        raise RequestError([Problem("", f"a request is a JSON object, not {kind}")])
+    return dict(data)
+
+
+def _problems_of_values(values: dict[str, Any]) -> list[Problem]:
+    """What is wrong whatever the model."""
+    problems = []
+    try:
+        GenerationRequest.model_validate(values)
+    except ValidationError as error:
+        problems = problems_of(error)
+    wrong = {problem.field for problem in problems}
+    for field in ("prompt", "negative_prompt"):
+        text = values.get(field)
+        if field in wrong or not isinstance(text, str):
+            continue
+        if "\0" in text:
+            problems.append(Problem(field, "contains a NUL character; delete it"))
+        elif field == "prompt" and not text.strip():
+            problems.append(Problem(field, "is empty; say what the video shows"))
+    return problems
+
+
+def _complete(
+    values: dict[str, Any], variant: ModelVariant, wrong: set[str]
+) -> GenerationRequest:
+    """A request with every field filled: ``wrong`` ones too, so that the others can
+    be judged against the model."""
+    given = {key: value for key, value in values.items() if value is not None}
+    if given.get("seed", -1) == -1:
+        given["seed"] = secrets.randbelow(SEED_LIMIT)
+    if "prompt" in wrong:
+        given["prompt"] = variant.title
+    return GenerationRequest.model_validate({**variant.defaults, **given})
+
+
+def _problems_for_model(
+    request: GenerationRequest,
+    variant: ModelVariant,
+    folder: Path | None,
+    settings: Settings,
+) -> list[Problem]:
+    problems = [
+        *_size_problems(request, variant),
+        *_length_problems(request, variant),
+        *check_media(request, variant, folder, settings),
+    ]
+    if request.scheduler not in variant.schedulers:
+        known = ", ".join(variant.schedulers)
+        problems.append(
+            Problem(
+                "scheduler",
+                f"{variant.id} has no scheduler {request.scheduler!r}; it has {known}",
+            )
+        )
+    return problems
+
+
+def _size_problems(request: GenerationRequest, variant: ModelVariant) -> list[Problem]:
+    limits = variant.limits
+    problems = []
+    for field in ("width", "height"):
+        pixels = getattr(request, field)
+        if not limits.min_size <= pixels <= limits.max_size:
+            message = (
+                f"{variant.id} makes {limits.min_size} to {limits.max_size} pixels, "
+                f"not {pixels}"
+            )
+        elif pixels % limits.size_multiple:
+            message = (
+                f"{pixels} isn't a multiple of {limits.size_multiple}; "
+                f"{limits.snap_size(pixels)} is the nearest that works"
+            )
+        else:
+            continue
+        problems.append(Problem(field, message))
+    return problems
+
+
+def _length_problems(
+    request: GenerationRequest, variant: ModelVariant
+) -> list[Problem]:
+    limits, frames = variant.limits, request.num_frames
+    assert frames is not None  # _complete filled it
+    if frames > limits.max_frames:
+        message = f"{variant.id} makes at most {limits.max_frames} frames, not {frames}"
+    elif (frames - 1) % limits.frames_multiple:
+        below = frames - (frames - 1) % limits.frames_multiple
+        near = {below, limits.snap_frames(below + limits.frames_multiple)}
+        message = (
+            f"{frames} isn't {limits.frames_multiple}k + 1; "
+            f"{' and '.join(map(str, sorted(near)))} are the nearest that work"
+        )
+    else:
+        return []
+    return [Problem("num_frames", message)]
+
+
+def _sentence(field: str, details: ErrorDetails) -> str:
+    kind, value = details["type"], details["input"]
+    limits = details.get("ctx", {})
+    phrase = _PHRASES.get(kind)
+    if kind == "extra_forbidden":
+        near = get_close_matches(field, FIELDS, n=1, cutoff=0.5)
+        return f"no such field; did you mean {near[0]!r}?" if near else "no such field"
+    if phrase is None:
+        return f"{details['msg'][:1].lower()}{details['msg'][1:]}"
+    return phrase.format(**limits, value=_shown(value))
+
+
+_PHRASES = {
+    "missing": "is missing",
+    "greater_than_equal": "must be at least {ge}, is {value}",
+    "greater_than": "must be more than {gt}, is {value}",
+    "less_than_equal": "must be at most {le}, is {value}",
+    "less_than": "must be less than {lt}, is {value}",
+    "finite_number": "must be a finite number, is {value}",
+    "int_type": "must be a whole number, is {value}",
+    "int_from_float": "must be a whole number, is {value}",
+    "float_type": "must be a number, is {value}",
+    "string_type": "must be text, is {value}",
+    "string_unicode": "has a character that is cut in half; type it again",
+    "string_too_short": "is empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "list_type": "must be a list, is {value}",
+    "too_long": "must have at most {max_length} entries, has {actual_length}",
+}
+
+
+def _shown(value: object) -> str:
+    """A value as JSON writes it, cut short."""
+    try:
+        text = json.dumps(value, ensure_ascii=True)
+    except (TypeError, ValueError, RecursionError):
+        text = type(value).__name__
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,26 @@
+"""Fixtures for all tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.family import FAMILIES
+from engine.settings import Settings
+from tests.fakes import register_fake_family
+
+
+@pytest.fixture
+def use_fake_family() -> Iterator[None]:
+    """``fake-model`` is a model like any other, in this process."""
+    before = dict(FAMILIES)
+    register_fake_family()
+    yield
+    FAMILIES.clear()
+    FAMILIES.update(before)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A data root of its own, without torch where the model needs none."""
+    return Settings(root=tmp_path / "root", gpu="cpu")
