@@ -58,7 +58,9 @@ RULES = [
     Rule("engine", ("app", "wgp", "argparse", *PAGE, *FAMILY_FOLDERS)),
     Rule("app", (*HEAVY, *FAMILY_FOLDERS)),
     Rule("app", ("gradio",), but=("app/ui",)),
-    Rule("app", ("engine.generate", "engine.loading")),  # the worker's part
+    Rule(
+        "app", ("engine.generate", "engine.loading.offload", "engine.loading.resident")
+    ),
     *(
         Rule(f"engine/{room}", ("engine.queue", "engine.generate", "engine.validate"))
         for room in LOW_ROOMS
