@@ -195,8 +195,10 @@ def test_command_line_loads_no_torch_and_no_page() -> None:
     assert not loaded_after("import app.cli") & {*HEAVY, *PAGE}
 
 
-def test_page_loads_no_torch() -> None:
-    assert not loaded_after("import app.ui.main") & set(HEAVY)
+def test_app_loads_no_torch() -> None:
+    modules = [module_of(file) for file in python_files("app")]
+    assert len(modules) > 10
+    assert not loaded_after(f"import {', '.join(modules)}") & set(HEAVY)
 
 
 def test_engine_outside_the_worker_loads_no_torch() -> None:
