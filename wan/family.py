@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnStep
+from engine.loading.checkpoint import load_component, load_tokenizer
 from engine.request import GenerationRequest
 from wan.variants import VARIANTS
 
@@ -26,14 +27,30 @@ class WanFamily:
 
     def load(
         self,
-        variant: ModelVariant,
+        variant: ModelVariant,  # noqa: ARG002 - each row has the same layout
         folder: Path,
         dtype: str,
         on_component: OnComponent,
     ) -> Any:
-        from wan.load import load_pipeline
+        from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+        from transformers import AutoTokenizer, UMT5EncoderModel
 
-        return load_pipeline(folder, dtype, on_component)
+        from wan.denoise import load_scheduler
+
+        def network(name: str, kind: Any, precision: str) -> Any:
+            on_component(name.replace("_", " "))
+            return load_component(kind, folder / name, precision)
+
+        pipeline = WanPipeline(
+            tokenizer=load_tokenizer(AutoTokenizer, folder / "tokenizer"),
+            text_encoder=network("text_encoder", UMT5EncoderModel, dtype),
+            transformer=network("transformer", WanTransformer3DModel, dtype),
+            # In bfloat16 its decoder shows banding.
+            vae=network("vae", AutoencoderKLWan, "float32"),
+            scheduler=load_scheduler(folder / "scheduler"),
+        )
+        pipeline.set_progress_bar_config(disable=True)  # the engine shows progress
+        return pipeline
 
     def encode(self, model: LoadedModel, request: GenerationRequest) -> Any:
         from wan.encode import encode_prompts

@@ -1,0 +1,93 @@
+"""The denoising loop: diffusers' pipeline with a scheduler made for this request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+
+from engine.errors import UnreadableFile
+from engine.family import LoadedModel, OnStep
+from engine.request import GenerationRequest
+from wan.encode import Conditioning
+
+
+def denoise(
+    model: LoadedModel,
+    conditioning: Conditioning,
+    request: GenerationRequest,
+    on_step: OnStep,
+) -> torch.Tensor:
+    """Latents (1, channels, latent frames, height / 8, width / 8), float32.
+
+    The first noise is drawn on the CPU: a seed starts from the same noise on every
+    device.
+    """
+    pipeline = model.pipeline
+    assert request.scheduler is not None and request.flow_shift is not None
+    pipeline.scheduler = make_scheduler(
+        request.scheduler, request.flow_shift, pipeline.scheduler.config
+    )
+    total = request.num_inference_steps
+
+    def on_step_end(
+        _pipeline: Any, index: int, _timestep: Any, values: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        assert total is not None
+        on_step(index + 1, total, values["latents"])
+        return {}
+
+    (latents,) = pipeline(
+        prompt_embeds=conditioning.prompt_embeds,
+        negative_prompt_embeds=conditioning.negative_prompt_embeds,
+        width=request.width,
+        height=request.height,
+        num_frames=request.num_frames,
+        num_inference_steps=total,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        max_sequence_length=model.variant.max_sequence_length,
+        callback_on_step_end=on_step_end,
+        output_type="latent",
+        return_dict=False,
+    )
+    result: torch.Tensor = latents
+    return result
+
+
+def load_scheduler(folder: Path) -> FlowMatchEulerDiscreteScheduler:
+    """The model's own noise levels; each request then makes its own scheduler."""
+    file = folder / "scheduler_config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnreadableFile(f"can't read {file}: {error}") from error
+    train_steps = config.get("num_train_timesteps", 1000)
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=train_steps)
+
+
+def make_scheduler(name: str, flow_shift: float, config: Any) -> Any:
+    """A fresh scheduler, because one that was cancelled keeps its history.
+
+    ``config`` is that of the model's own scheduler; ``flow_shift`` moves the noise
+    levels towards more noise (https://arxiv.org/abs/2403.03206, section 5.3.2).
+    """
+    train_steps = config.get("num_train_timesteps", 1000)
+    if name == "euler":
+        return FlowMatchEulerDiscreteScheduler(
+            num_train_timesteps=train_steps, shift=flow_shift
+        )
+    kind = {"unipc": UniPCMultistepScheduler, "dpm++": DPMSolverMultistepScheduler}
+    return kind[name](
+        num_train_timesteps=train_steps,
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=flow_shift,
+    )
