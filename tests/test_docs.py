@@ -270,3 +270,12 @@ def test_version_is_the_same_everywhere() -> None:
     released = re.search(r"^## \[(\d[\d.]*)\]", read("CHANGELOG.md"), re.MULTILINE)
     assert released
     assert project == engine.__version__ == released[1]
+
+
+def test_labels_in_the_user_guide_stand_on_the_page() -> None:
+    page = "".join(file.read_text(encoding="utf-8") for file in python_files("app/ui"))
+    labels = set(re.findall(r"\*\*([^*]+)\*\*", read("docs/user-guide.md")))
+    labels -= {"Width", "Height"}  # made from the fields' names
+    assert labels
+    for label in labels:
+        assert re.search(rf"""["'>]{re.escape(label)}["'<]""", page), label
