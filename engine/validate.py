@@ -35,6 +35,13 @@ def accept(
     ``folder`` is where the request's own file lies, if it has one; its media may lie
     there too. Raises ``RequestError`` with one problem per field.
     """
+    return keep_media(check(data, folder=folder, settings=settings), folder, settings)
+
+
+def check(
+    data: object, *, folder: Path | None, settings: Settings
+) -> GenerationRequest:
+    """The same as ``accept``, but nothing is written: its media stay where they are."""
     values = _as_object(data)
     problems = _problems_of_values(values)
     wrong = {problem.field for problem in problems}
@@ -49,7 +56,7 @@ def accept(
         problems += [problem for problem in found if problem.field not in wrong]
     if problems:
         raise RequestError(problems)
-    return keep_media(request, folder, settings)
+    return request
 
 
 def read_json(text: str | bytes, name: str) -> object:
