@@ -1,0 +1,137 @@
+"""The command line: argv → options and settings."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import get_args
+
+from engine.errors import UserError
+from engine.settings import PROJECT, ProfileName, Settings, read_settings
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one start of the program was asked to do."""
+
+    settings: Settings
+    process: str | None = None
+    output_dir: Path | None = None
+    dry_run: bool = False
+    json: bool = False
+    share: bool = False
+    auth: tuple[str, str] | None = None
+    open_browser: bool = False
+
+    @property
+    def is_open_to_others(self) -> bool:
+        """Whether someone at another machine could reach the page."""
+        return self.share or not _is_loopback(self.settings.server_name)
+
+
+def parse(argv: list[str] | None) -> Options:
+    """Options from ``argv``; exits with 2 on an unknown option, as argparse does.
+
+    Raises ``UnreadableFile`` for a broken settings file and ``UserError`` for values
+    that argparse can't judge.
+    """
+    parser = _parser()
+    found = parser.parse_args(argv)
+    if found.process is None and (found.output_dir or found.dry_run or found.json):
+        parser.error("--output-dir, --dry-run and --json go with --process FILE")
+    given = {
+        name: value
+        for name in Settings.model_fields
+        if (value := getattr(found, name, None)) is not None
+    }
+    if found.listen:
+        given["server_name"] = "0.0.0.0"
+    root = Path(given.get("root", PROJECT)).expanduser().resolve()
+    folder: Path = found.settings or root / "settings"
+    return Options(
+        settings=read_settings(folder / "app.json", **{**given, "root": root}),
+        process=found.process,
+        output_dir=found.output_dir and found.output_dir.expanduser().resolve(),
+        dry_run=found.dry_run,
+        json=found.json,
+        share=found.share,
+        auth=_user_and_password(found.auth),
+        open_browser=found.open_browser,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wgp.py",
+        description="Makes videos from words: a page in the browser, or --process.",
+    )
+    described = {
+        name: field.description for name, field in Settings.model_fields.items()
+    }
+    page = parser.add_argument_group("page")
+    page.add_argument("--server-port", type=int, help=described["server_port"])
+    page.add_argument("--server-name", help=described["server_name"])
+    page.add_argument(
+        "--listen", action="store_true", help="serve to other machines (0.0.0.0)"
+    )
+    page.add_argument(
+        "--share", action="store_true", help="open a public link through gradio.live"
+    )
+    page.add_argument(
+        "--auth",
+        metavar="USER:PASS",
+        help="ask for this name and password; --listen and --share make them up",
+    )
+    page.add_argument(
+        "--open-browser", action="store_true", help="open the page when it is ready"
+    )
+    data = parser.add_argument_group("data and device")
+    data.add_argument("--root", type=Path, metavar="DIR", help=described["root"])
+    data.add_argument(
+        "--settings", type=Path, metavar="DIR", help="folder that holds app.json"
+    )
+    data.add_argument(
+        "--profile", choices=get_args(ProfileName), help=described["profile"]
+    )
+    data.add_argument("--attention", metavar="MODE", help=described["attention"])
+    data.add_argument("--gpu", metavar="cuda:N", help=described["gpu"])
+    data.add_argument(
+        "--compile", action="store_true", default=None, help=described["compile"]
+    )
+    data.add_argument("--verbose", type=int, metavar="N", help=described["verbose"])
+    file = parser.add_argument_group("without a page")
+    file.add_argument(
+        "--process",
+        metavar="FILE",
+        help="run the requests in FILE: JSON (one or a list) or a saved queue",
+    )
+    file.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="where the videos go"
+    )
+    file.add_argument(
+        "--dry-run", action="store_true", help="only check FILE and show the requests"
+    )
+    file.add_argument(
+        "--json", action="store_true", help="print one JSON event per line"
+    )
+    return parser
+
+
+def _user_and_password(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise UserError("--auth takes a name and a password: --auth USER:PASS")
+    return user, password
+
+
+def _is_loopback(server_name: str) -> bool:
+    if server_name == "localhost":
+        return True
+    try:
+        return ip_address(server_name).is_loopback
+    except ValueError:
+        return False

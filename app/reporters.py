@@ -1,0 +1,188 @@
+"""Shows the events of a run on a terminal, as plain lines, or as lines of JSON."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from engine.events import (
+    Event,
+    Failed,
+    Phase,
+    Saved,
+    Started,
+    Step,
+    Stopped,
+    Warned,
+    dump,
+)
+from engine.queue.job import Job
+
+PHASES = {
+    "load": "Loading the model",
+    "encode": "Reading the prompt",
+    "denoise": "Making the video",
+    "decode": "Decoding the frames",
+    "write": "Writing the file",
+}
+
+
+class Reporter(AbstractContextManager[object], Protocol):
+    """Shows events while its ``with`` block runs. Called from any thread."""
+
+    def on_event(self, event: Event) -> None: ...
+
+
+def choose_reporter(jobs: Sequence[Job], *, as_json: bool) -> Reporter:
+    """The reporter that fits where the output goes."""
+    if as_json:
+        return JsonReporter()
+    if sys.stdout.isatty():
+        return BarReporter(jobs)
+    return PlainReporter(jobs)
+
+
+def duration(seconds: float) -> str:
+    """``4 s``, ``1 min 05 s`` or ``2 h 03 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min"
+
+
+def pace(step: Step) -> str:
+    """``step 3/20, 1.25 s/step, 21 s left``."""
+    return (
+        f"step {step.step}/{step.total}, {step.seconds_per_step:.3g} s/step, "
+        f"{duration(step.seconds_left)} left"
+    )
+
+
+class JsonReporter(AbstractContextManager["JsonReporter"]):
+    """One event per line on stdout and nothing else."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def on_event(self, event: Event) -> None:
+        with self._lock:
+            sys.stdout.write(dump(event) + "\n")
+            sys.stdout.flush()
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class PlainReporter(AbstractContextManager["PlainReporter"]):
+    """A line for each thing worth a line in a log."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._titles = _titles(jobs)
+        self._lock = threading.Lock()
+
+    def on_event(self, event: Event) -> None:
+        line = _line(event)
+        if line:
+            with self._lock:
+                sys.stdout.write(f"{self._titles[event.job]}: {line}\n")
+                sys.stdout.flush()
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class BarReporter(AbstractContextManager["BarReporter"]):
+    """A bar for the running job; finished jobs stay above it as lines."""
+
+    def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
+        self._titles = _titles(jobs)
+        self._bars: dict[str, TaskID] = {}
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[pace]}"),
+            console=console,
+            transient=True,
+        )
+
+    def __enter__(self) -> BarReporter:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_event(self, event: Event) -> None:
+        title = escape(self._titles[event.job])
+        if isinstance(event, Started):
+            self._drop_bar(event.job)
+            self._bars[event.job] = self._progress.add_task(title, total=None, pace="")
+        elif isinstance(event, Saved | Failed | Stopped | Warned):
+            if not isinstance(event, Warned):
+                self._drop_bar(event.job)
+            self._progress.console.print(
+                f"{title}: {escape(_line(event))}", soft_wrap=True
+            )
+        elif event.job in self._bars:
+            self._move_bar(self._bars[event.job], title, event)
+
+    def _move_bar(self, bar: TaskID, title: str, event: Event) -> None:
+        if isinstance(event, Phase):
+            text = event.message or PHASES[event.phase]
+            self._progress.reset(
+                bar, total=None, description=f"{title}: {escape(text)}", pace=""
+            )
+        elif isinstance(event, Step):
+            self._progress.update(
+                bar, completed=event.step, total=event.total, pace=pace(event)
+            )
+
+    def _drop_bar(self, job: str) -> None:
+        if job in self._bars:
+            self._progress.remove_task(self._bars.pop(job))
+
+
+def _titles(jobs: Sequence[Job]) -> dict[str, str]:
+    """``[1/3] a red ball moving left`` by job id."""
+    titles = {}
+    for number, job in enumerate(jobs, start=1):
+        prompt = " ".join(job.request.prompt.split())
+        short = prompt if len(prompt) <= 40 else prompt[:39] + "…"
+        titles[job.id] = f"[{number}/{len(jobs)}] {short}"
+    return titles
+
+
+def _line(event: Event) -> str:
+    """What a log says of this event; previews say nothing."""
+    match event:
+        case Started(attempt=1):
+            line = f"started with {event.model}"
+        case Started():
+            line = f"started with {event.model} (attempt {event.attempt})"
+        case Phase():
+            line = event.message or PHASES[event.phase]
+        case Step():
+            line = pace(event)
+        case Warned():
+            line = f"warning: {event.message}"
+        case Saved():
+            line = f"saved {event.path} after {duration(event.seconds)}"
+        case Failed():
+            line = f"failed: {event.error}"
+        case Stopped():
+            line = "cancelled"
+        case _:
+            line = ""
+    return line

@@ -1,0 +1,84 @@
+"""The gallery on the page: tiles, one video in full, and what can be done with it."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app.ui.gallery_view import PAGE, detail, tiles
+from app.ui.generate_tab import GenerateTab
+from app.ui.live import QUIET, Live, Session, Updates
+from app.ui.markup import ON_ACTION
+from app.ui.services import Services
+from app.ui.snapshot import Snapshot
+from engine.errors import UserError
+
+
+class GalleryTab:
+    """Builds the tab and binds its buttons and those below the player."""
+
+    def __init__(self, services: Services, live: Live) -> None:
+        self.gallery = services.gallery
+        self.live = live
+
+    def build(self) -> None:
+        self.detail = gr.HTML("", js_on_load=ON_ACTION, elem_id="detail")
+        self.tiles = gr.HTML("", js_on_load=ON_ACTION, elem_id="tiles")
+        self.live.add("detail", self.detail, self._draw_detail)
+        self.live.add(
+            "tiles", self.tiles, lambda now, session: tiles(now.outputs, session.tiles)
+        )
+
+    def wire(self, create: GenerateTab, tabs: gr.Tabs, player: gr.HTML) -> None:
+        def on_act(session: Session, event: gr.EventData) -> Updates:
+            data = event._data or {}
+            action, name = str(data.get("action")), str(data.get("name"))
+            updates: Updates = {}
+            if action == "use":
+                updates = self._use(create, tabs, name, session)
+            else:
+                self._browse(action, name, session)
+            return {**updates, **self.live.refresh(session)}
+
+        for listed in (self.tiles, self.detail, player):
+            listed.act(
+                on_act,
+                inputs=self.live.session,
+                outputs=[*create.form.outputs, *self.live.outputs, tabs],
+                **QUIET,
+            )
+
+    def _use(
+        self, create: GenerateTab, tabs: gr.Tabs, name: str, session: Session
+    ) -> Updates:
+        output = self.gallery.find(name)
+        if output is None or output.request is None:
+            session.notice = f"{name} is gone, or carries no settings."
+            return {}
+        try:
+            updates = create.show(output.request)
+        except UserError as error:
+            session.notice = str(error)
+            return {}
+        session.notice = "The form shows that video's settings."
+        return {**updates, tabs: gr.update(selected="create")}
+
+    def _browse(self, action: str, name: str, session: Session) -> None:
+        if action == "open":
+            session.opened = name
+        elif action == "close":
+            session.opened = None
+        elif action == "more":
+            session.tiles += PAGE
+        elif action == "delete":
+            try:
+                self.gallery.delete(name)
+                session.notice = f"{name} is deleted."
+            except UserError as error:
+                session.notice = str(error)
+            session.opened = None
+
+    def _draw_detail(self, now: Snapshot, session: Session) -> str:
+        opened = next(
+            (each for each in now.outputs if each.path.name == session.opened), None
+        )
+        return detail(opened) if opened else ""

@@ -1,0 +1,105 @@
+"""The gallery: finished videos as tiles, and one of them in full, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from app.ui.markup import empty, facts, one_line, video_url
+from engine.outputs import Output
+from engine.request import GenerationRequest
+
+PAGE = 24
+"""Tiles that a page shows before it offers more."""
+
+LABELS = {
+    "model": "Model",
+    "negative_prompt": "Negative prompt",
+    "width": "Width",
+    "height": "Height",
+    "num_frames": "Frames",
+    "fps": "Frames per second",
+    "num_inference_steps": "Steps",
+    "guidance_scale": "Guidance",
+    "flow_shift": "Flow shift",
+    "scheduler": "Scheduler",
+    "seed": "Seed",
+}
+
+
+def tiles(outputs: Sequence[Output], shown: int) -> str:
+    if not outputs:
+        return empty("No videos yet", "Write a prompt under Create and press Generate.")
+    grid = "".join(_tile(output) for output in outputs[:shown])
+    more = ""
+    if len(outputs) > shown:
+        rest = len(outputs) - shown
+        more = (
+            '<button type="button" class="act text more" data-action="more">'
+            f"Show more ({rest})</button>"
+        )
+    return f'<div class="tiles">{grid}</div>{more}'
+
+
+def detail(output: Output) -> str:
+    """One video with everything known about it, and what can be done with it."""
+    name = escape(output.path.name)
+    prompt = output.request.prompt if output.request else output.path.stem
+    use = (
+        f'<button type="button" class="act text main" data-action="use" '
+        f'data-name="{name}">Use these settings</button>'
+        if output.request
+        else '<p class="facts">This file carries no settings.</p>'
+    )
+    return (
+        f'<article class="detail" data-name="{name}">'
+        f'<video src="{video_url(output.path)}" autoplay loop muted playsinline '
+        f'controls></video><div class="sheet"><p class="prompt">{escape(prompt)}</p>'
+        f"<dl>{_settings(output.request)}{_file_facts(output)}</dl>"
+        f'<p class="path"><code>{escape(str(output.path))}</code>'
+        f'<button type="button" class="act text" '
+        f'data-copy="{escape(str(output.path))}">Copy path</button></p>'
+        f'<div class="row">{use}<a class="act text" href="{video_url(output.path)}" '
+        f'download="{name}">Download</a>'
+        f'<button type="button" class="act text danger" data-action="delete" '
+        f'data-name="{name}" data-confirm="Delete this video for good?">Delete'
+        '</button><button type="button" class="act text" data-action="close">Close'
+        "</button></div></div></article>"
+    )
+
+
+def _tile(output: Output) -> str:
+    name = escape(output.path.name)
+    caption = one_line(output.request.prompt, 90) if output.request else name
+    below = facts(output.request) if output.request else ""
+    return (
+        f'<button type="button" class="tile" data-action="open" data-name="{name}">'
+        f'<video src="{video_url(output.path)}#t=0.01" preload="metadata" muted loop '
+        f'playsinline tabindex="-1"></video><span class="caption">{caption}</span>'
+        f'<span class="facts">{below}</span></button>'
+    )
+
+
+def _settings(request: GenerationRequest | None) -> str:
+    if request is None:
+        return ""
+    values = request.model_dump(exclude_none=True)
+    return "".join(
+        _fact(label, _written(values[name]))
+        for name, label in LABELS.items()
+        if values.get(name) not in (None, "")
+    )
+
+
+def _file_facts(output: Output) -> str:
+    made = output.created_at.astimezone().strftime("%d %b %Y, %H:%M")
+    size = f"{output.bytes / 1e6:.1f} MB" if output.bytes > 1e5 else "under 0.1 MB"
+    return _fact("Made", made) + _fact("File", size)
+
+
+def _fact(label: str, value: str) -> str:
+    return f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>"
+
+
+def _written(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,199 @@
+"""What the form's buttons do. Generating is none of it: they add to the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from engine.presets import list_presets, load_preset
+from gradio.components import Component
+from pydantic import ValidationError
+
+from app.ui import sizes
+from app.ui.form import Form, shown_values
+from app.ui.form_notes import length_note
+from app.ui.live import QUIET, Live, Session, Updates
+from app.ui.services import Services
+from engine.errors import Problem, RequestError, UserError
+from engine.family import all_variants, get_variant
+from engine.media.metadata import read_request
+from engine.request import GenerationRequest
+from engine.validate import accept, problems_of, read_json
+
+
+class GenerateTab:
+    """The form and its handlers."""
+
+    def __init__(
+        self, services: Services, form: Form, live: Live, drop: gr.File
+    ) -> None:
+        self.services = services
+        self.form = form
+        self.live = live
+        self.drop = drop
+        """Where finished videos are dropped to restore the form."""
+
+    def wire(self, generate: gr.Button) -> None:
+        form, live, drop = self.form, self.live, self.drop
+        # A set as inputs hands the handler a dict keyed by component.
+        generate.click(
+            self.submit,
+            inputs={*form.inputs, live.session},
+            outputs=[*form.outputs, *live.outputs],
+            **QUIET,
+        )
+        drop.upload(
+            self.restore,
+            inputs=[drop, live.session],
+            outputs=[*form.outputs, *live.outputs, drop],
+            **QUIET,
+        )
+        form.fields["model"].input(
+            self.change_model,
+            inputs=form.fields["model"],
+            outputs=form.outputs,
+            **QUIET,
+        )
+        form.preset.input(
+            self.apply_preset,
+            inputs=[form.preset, form.fields["model"]],
+            outputs=form.outputs,
+            **QUIET,
+        )
+        form.examples.act(_example, outputs=form.fields["prompt"], **QUIET)
+        form.dice.click(lambda: -1, outputs=form.fields["seed"], **QUIET)
+        form.reuse.click(self.last_seed, outputs=form.fields["seed"], **QUIET)
+        self._wire_size()
+
+    def _wire_size(self) -> None:
+        form = self.form
+        model, width, height = (
+            form.fields[name] for name in ("model", "width", "height")
+        )
+        form.size.input(_pick_size, inputs=form.size, outputs=[width, height], **QUIET)
+        for side in (width, height):
+            side.blur(
+                _snap_size,
+                inputs=[model, width, height],
+                outputs=[width, height, form.size],
+                **QUIET,
+            )
+        length = [form.fields["num_frames"], form.fields["fps"]]
+        for component in length:
+            component.change(
+                length_note, inputs=length, outputs=form.length_note, **QUIET
+            )
+
+    def submit(self, values: Mapping[Component, Any]) -> Updates:
+        """Check the form and add its request to the queue, or mark what is wrong."""
+        session: Session = values[self.live.session]
+        problems: list[Problem] = []
+        try:
+            request = accept(
+                self.form.read(values),
+                folder=self.services.uploads,
+                settings=self.services.settings,
+            )
+            self.services.store.add([request])
+            session.notice = ""
+        except RequestError as error:
+            problems = error.problems
+        updates = self.form.mark({}, problems)
+        return {**updates, **self.live.refresh(session)}
+
+    def restore(self, file: str, session: Session) -> Updates:
+        """Fill the form from a finished video or a request in JSON."""
+        updates: Updates = {}
+        try:
+            request = read_settings_file(Path(file))
+            updates = self.show(request)
+            session.notice = f"The form shows the settings of {Path(file).name}."
+        except UserError as error:
+            session.notice = str(error)
+        return {**updates, **self.live.refresh(session), self.drop: None}
+
+    def show(self, request: GenerationRequest, **instead: Any) -> Updates:
+        """Updates that fill the form from ``request``, with no marks on it."""
+        variant = get_variant(request.model)
+        values = {**shown_values(request), **instead}
+        return self.form.mark(self.form.fill(variant, values), [])
+
+    def latest(self) -> Updates:
+        """Updates for a page that was just opened: the newest request with a seed
+        still to draw, else the first model whose files are here."""
+        newest = self._newest_request()
+        if newest is not None:
+            try:
+                return self._with_presets(self.show(newest, seed=-1), newest.model)
+            except RequestError:  # made with a model that this copy doesn't know
+                pass
+        variants = all_variants().values()
+        missing = self.services.missing
+        ready = next((each for each in variants if missing(each) is None), None)
+        variant = ready or next(iter(variants))
+        return self._with_presets(self.form.fill(variant, {}), variant.id)
+
+    def change_model(self, model: str) -> Updates:
+        variant = get_variant(model)
+        updates = self.form.mark(self.form.fill(variant, {}), [])
+        return self._with_presets(updates, model)
+
+    def apply_preset(self, name: str | None, model: str) -> Updates:
+        file = self._presets(model).get(name or "")
+        if file is None:
+            return {self.form.problems: gr.skip()}
+        values = load_preset(file)
+        variant = get_variant(str(values.get("model", model)))
+        return self.form.mark(self.form.fill(variant, values), [])
+
+    def _with_presets(self, updates: Updates, model: str) -> Updates:
+        names = list(self._presets(model))
+        shown = gr.update(choices=names, value=None, visible=bool(names))
+        return {**updates, self.form.preset: shown}
+
+    def _presets(self, model: str) -> dict[str, Path]:
+        folder, family = self.services.settings.presets, get_variant(model).family
+        return {file.stem: file for file in list_presets(folder, family)}
+
+    def last_seed(self) -> int:
+        """The seed of the request that was added last."""
+        newest = self._newest_request()
+        return newest.seed if newest else -1
+
+    def _newest_request(self) -> GenerationRequest | None:
+        jobs = self.services.store.list_jobs()
+        newest = max(jobs, key=lambda job: job.created_at, default=None)
+        return newest.request if newest else None
+
+
+def read_settings_file(file: Path) -> GenerationRequest:
+    """The request in a finished video or a JSON file.
+
+    Raises ``UserError`` that says what is wrong with the file.
+    """
+    if file.suffix.lower() != ".json":
+        return read_request(file)
+    data = read_json(file.read_bytes(), file.name)
+    try:
+        return GenerationRequest.model_validate(data)
+    except ValidationError as error:
+        raise RequestError(problems_of(error)) from error
+
+
+def _example(event: gr.EventData) -> str:
+    return str(event._data["prompt"])
+
+
+def _pick_size(choice: str) -> Any:
+    return gr.skip() if choice == sizes.CUSTOM else sizes.parse_size(choice)
+
+
+def _snap_size(model: str, width: float | None, height: float | None) -> Any:
+    """Round both sides to what the model can make; an empty one stays for the user."""
+    variant = get_variant(model)
+    if not width or not height:
+        return gr.skip()
+    snapped = [variant.limits.snap_size(round(side)) for side in (width, height)]
+    return *snapped, sizes.choice_of(variant, *snapped)

@@ -1,0 +1,91 @@
+"""Keeps the page true to the store: one timer, and only what changed is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+from gradio.components import Component
+
+from app.ui import snapshot
+from app.ui.gallery_view import PAGE
+from app.ui.services import Services
+from app.ui.snapshot import Snapshot
+
+QUIET: dict[str, Any] = {
+    "queue": False,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+"""How the page's own events are bound: at once, unseen, and not part of an API."""
+
+Updates = dict[Block, Any]
+
+
+@dataclass
+class Session:
+    """What one browser tab looks at; everything else lives in the store."""
+
+    key: tuple[Any, ...] | None = None
+    drawn: dict[str, Any] = field(default_factory=dict)
+    notice: str = ""
+    tiles: int = PAGE
+    opened: str | None = None
+    """File name of the video shown in full."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A live part of the page. ``draw`` gives an HTML string, or ``gr.update``
+    arguments for other components."""
+
+    name: str
+    component: Component
+    draw: Callable[[Snapshot, Session], str | dict[str, Any]]
+
+
+@dataclass
+class Live:
+    services: Services
+    session: Component
+    panels: list[Panel] = field(default_factory=list)
+
+    def add(
+        self,
+        name: str,
+        component: Component,
+        draw: Callable[[Snapshot, Session], str | dict[str, Any]],
+    ) -> None:
+        self.panels.append(Panel(name, component, draw))
+
+    @property
+    def outputs(self) -> list[Component]:
+        return [*(panel.component for panel in self.panels), self.session]
+
+    def load(self, session: Session) -> Updates:
+        """A page that was just opened: draw everything."""
+        session.drawn.clear()
+        return self.refresh(session)
+
+    def tick(self, session: Session) -> Updates:
+        """Updates of what changed since the last call, mostly nothing."""
+        if snapshot.key(self.services) == session.key:
+            return {self.session: gr.skip()}
+        return self.refresh(session)
+
+    def refresh(self, session: Session) -> Updates:
+        """Updates of every panel that looks different now."""
+        # The key is taken first: what changes after it is drawn by the next tick.
+        session.key = snapshot.key(self.services)
+        now = snapshot.take(self.services)
+        updates: Updates = {self.session: session}
+        for panel in self.panels:
+            drawn = panel.draw(now, session)
+            if session.drawn.get(panel.name) != drawn:
+                session.drawn[panel.name] = drawn
+                new = drawn if isinstance(drawn, str) else gr.update(**drawn)
+                updates[panel.component] = new
+        return updates

@@ -1,0 +1,112 @@
+"""Everything that the live parts of the page show, read from the store at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from app.ui import estimate
+from app.ui.services import Services
+from engine.events import Event, Phase, Preview, Step
+from engine.outputs import Output
+from engine.queue.job import Job, JobStatus
+
+SPANS = {
+    "load": (0.0, 0.08),
+    "encode": (0.08, 0.12),
+    "denoise": (0.12, 0.85),
+    "decode": (0.85, 0.97),
+    "write": (0.97, 1.0),
+}
+"""Which part of the bar each phase fills."""
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    running: Job | None
+    queued: list[Job]
+    ended: list[Job]
+    """Newest first."""
+    events: Sequence[Event]
+    """Of the running job."""
+    paused: bool
+    worker: str
+    outputs: list[Output]
+    now: datetime
+
+    def newest(self, kind: type[E]) -> E | None:
+        """The running job's newest event of this kind."""
+        return next((e for e in reversed(self.events) if isinstance(e, kind)), None)
+
+    @property
+    def step(self) -> Step | None:
+        """The newest step of the phase that is running now."""
+        phase, step = self.newest(Phase), self.newest(Step)
+        return step if phase and step and step.phase == phase.phase else None
+
+    @property
+    def fraction(self) -> float:
+        """How far the running job is, 0 to 1."""
+        phase = self.newest(Phase)
+        if phase is None:
+            return 0.0
+        start, end = SPANS[phase.phase]
+        done = self.step.step / self.step.total if self.step else 0.0
+        return start + (end - start) * done
+
+    @property
+    def job_seconds_left(self) -> float | None:
+        """Until the running job ends, ``None`` when nothing tells."""
+        if self.running is None:
+            return None
+        left = self.step.seconds_left if self.step else None
+        whole = estimate.seconds_for(self.running.request, self._paces)
+        if whole is not None and self.running.started_at is not None:
+            gone = (self.now - self.running.started_at).total_seconds()
+            left = max(left or 0.0, whole - gone)
+        return left
+
+    @property
+    def queue_seconds_left(self) -> float | None:
+        return estimate.queue_seconds(self.job_seconds_left, self.queued, self._paces)
+
+    @property
+    def preview(self) -> str | None:
+        """A data URL."""
+        newest = self.newest(Preview)
+        return newest.image if newest else None
+
+    @property
+    def _paces(self) -> dict[str, float]:
+        return estimate.paces([j for j in self.ended if j.status is JobStatus.done])
+
+
+def key(services: Services) -> tuple[Any, ...]:
+    """Differs when a snapshot would; cheap enough to ask every second."""
+    running = services.store.list_jobs(JobStatus.running)
+    events = services.store.events(running[0].id) if running else []
+    return (
+        services.store.version(),
+        events[-1] if events else None,
+        services.gallery.stamp(),
+        services.worker_status(),
+    )
+
+
+def take(services: Services) -> Snapshot:
+    jobs = services.store.list_jobs()
+    running = next((job for job in jobs if job.status is JobStatus.running), None)
+    return Snapshot(
+        running=running,
+        queued=[job for job in jobs if job.status is JobStatus.queued],
+        ended=[job for job in jobs if job.finished_at is not None],
+        events=services.store.events(running.id) if running else (),
+        paused=services.store.is_paused(),
+        worker=services.worker_status(),
+        outputs=services.gallery.outputs(),
+        now=datetime.now(timezone.utc),
+    )

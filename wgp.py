@@ -1,0 +1,37 @@
+"""Makes videos: serves the page, or runs a file of requests with ``--process``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+# Read by libraries when they are imported, in this process and in the worker's.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+def main(
+    argv: list[str] | None = None, worker: Callable[..., Any] | None = None
+) -> int:
+    """Exit code of the command line ``argv``; ``worker`` runs in the child process."""
+    from app.options import parse
+    from engine.errors import UserError
+
+    try:
+        options = parse(argv)
+        if options.process is not None:
+            from app.cli import process
+
+            return process(options, worker)
+        from app.ui.launch import serve
+
+        return serve(options, worker)
+    except UserError as error:
+        sys.stderr.write(f"wgp: {error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
