@@ -193,14 +193,23 @@ def _length_problems(
 
 def _sentence(field: str, details: ErrorDetails) -> str:
     kind, value = details["type"], details["input"]
-    limits = details.get("ctx", {})
+    limits = {
+        name: f"{limit:g}" if isinstance(limit, float) else limit
+        for name, limit in details.get("ctx", {}).items()
+    }
     phrase = _PHRASES.get(kind)
     if kind == "extra_forbidden":
-        near = get_close_matches(field, FIELDS, n=1, cutoff=0.5)
-        return f"no such field; did you mean {near[0]!r}?" if near else "no such field"
+        near = _nearest_field(field)
+        return f"no such field; did you mean {near!r}?" if near else "no such field"
     if phrase is None:
         return f"{details['msg'][:1].lower()}{details['msg'][1:]}"
     return phrase.format(**limits, value=_shown(value))
+
+
+def _nearest_field(name: str) -> str | None:
+    part_of = [field for field in FIELDS if len(name) > 3 and name.lower() in field]
+    near = part_of or get_close_matches(name, FIELDS, n=1, cutoff=0.5)
+    return near[0] if near else None
 
 
 _PHRASES = {

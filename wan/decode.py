@@ -1,4 +1,4 @@
-"""Latents to frames, one latent frame at a time, and small previews on the way."""
+"""Latents to frames, one latent frame at a time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,3 @@ def to_uint8(chunk: torch.Tensor) -> np.ndarray:
     pixels = (chunk[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round()
     frames: np.ndarray = pixels.to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
     return frames
-
-
-def preview(model: LoadedModel, latents: torch.Tensor) -> np.ndarray:
-    return np.zeros((1, 8, 8, 3), np.uint8)

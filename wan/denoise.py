@@ -35,13 +35,19 @@ def denoise(
     pipeline.scheduler = make_scheduler(
         request.scheduler, request.flow_shift, pipeline.scheduler.config
     )
+    noise = draw_noise(pipeline, request)
     total = request.num_inference_steps
+    assert total is not None
+    before = noise
 
     def on_step_end(
         _pipeline: Any, index: int, _timestep: Any, values: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        assert total is not None
-        on_step(index + 1, total, values["latents"])
+        nonlocal before
+        now = values["latents"]
+        expected = expect_end(before, now, pipeline.scheduler.sigmas[index : index + 2])
+        before = now
+        on_step(index + 1, total, expected)
         return {}
 
     (latents,) = pipeline(
@@ -52,7 +58,7 @@ def denoise(
         num_frames=request.num_frames,
         num_inference_steps=total,
         guidance_scale=request.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
+        latents=noise,
         max_sequence_length=model.variant.max_sequence_length,
         callback_on_step_end=on_step_end,
         output_type="latent",
@@ -60,6 +66,30 @@ def denoise(
     )
     result: torch.Tensor = latents
     return result
+
+
+def draw_noise(pipeline: Any, request: GenerationRequest) -> torch.Tensor:
+    """What denoising starts from: the pipeline's own draw with this seed."""
+    noise: torch.Tensor = pipeline.prepare_latents(
+        batch_size=1,
+        num_channels_latents=pipeline.transformer.config.in_channels,
+        height=request.height,
+        width=request.width,
+        num_frames=request.num_frames,
+        dtype=torch.float32,
+        device=pipeline._execution_device,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+    )
+    return noise
+
+
+def expect_end(
+    before: torch.Tensor, now: torch.Tensor, sigmas: torch.Tensor
+) -> torch.Tensor:
+    """Where the latents are heading: the last step, from noise level ``sigmas[0]`` to
+    ``sigmas[1]``, drawn out to level 0."""
+    start, end = sigmas.tolist()
+    return now if start == end else now + (now - before) * (end / (start - end))
 
 
 def load_scheduler(folder: Path) -> FlowMatchEulerDiscreteScheduler:

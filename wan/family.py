@@ -36,6 +36,7 @@ class WanFamily:
         from transformers import AutoTokenizer, UMT5EncoderModel
 
         from wan.denoise import load_scheduler
+        from wan.preview import fit_preview
 
         def network(name: str, kind: Any, precision: str) -> Any:
             on_component(name.replace("_", " "))
@@ -49,6 +50,7 @@ class WanFamily:
             vae=network("vae", AutoencoderKLWan, "float32"),
             scheduler=load_scheduler(folder / "scheduler"),
         )
+        pipeline.preview_factors = fit_preview(pipeline.vae)
         pipeline.set_progress_bar_config(disable=True)  # the engine shows progress
         return pipeline
 
@@ -74,6 +76,6 @@ class WanFamily:
         return decode(model, latents)
 
     def preview(self, model: LoadedModel, latents: torch.Tensor) -> np.ndarray:
-        from wan.decode import preview
+        from wan.preview import preview
 
-        return preview(model, latents)
+        return preview(model.pipeline.preview_factors, latents)

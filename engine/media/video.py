@@ -25,7 +25,7 @@ from engine.media.metadata import ffmetadata
 if TYPE_CHECKING:
     import numpy as np
 
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,gif,image2"
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,gif"
 QUALITY = 17
 """x264's constant rate factor: visually lossless."""
 
