@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+from diffusers.utils.torch_utils import get_module_execution_device
 
 from engine.family import LoadedModel
 
@@ -22,7 +23,8 @@ def decode(model: LoadedModel, latents: torch.Tensor) -> Iterator[np.ndarray]:
 
 def denormalise(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """From the transformer's scale to the VAE's."""
-    latents = latents.to(vae.device, vae.dtype)
+    # Offloaded, its weights may lie elsewhere than it runs.
+    latents = latents.to(get_module_execution_device(vae), vae.dtype)
     shape = (1, vae.config.z_dim, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean).view(shape).to(latents)
     # Divided by the reciprocal, as the pipeline does it, to round as it does.

@@ -1,24 +1,57 @@
 """Memory profiles: where a model's parts lie while it works.
 
-The only module that imports mmgp, and only when a CUDA device is used: importing it
-patches safetensors for the whole process.
+The only module that imports mmgp, and only when a profile is used: importing it
+patches safetensors for the whole process. No profile changes a result: weights keep
+the precision that they were loaded in.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from engine.errors import UserError
 from engine.family import LoadedModel, ModelVariant
+from engine.progress import Progress
 from engine.settings import Settings
+
+GIB = 1 << 30
+
+WORKING_BYTES = 10 * GIB
+"""What a 480p video needs beside the weights."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the weights go. ``profile`` is one of mmgp's, ``None`` without mmgp."""
+
+    profile: int | None
+    reason: str
 
 
 def choose_device(settings: Settings) -> str:
-    """The device that models run on, as torch names it."""
-    if settings.gpu:
+    """The device that models run on, as torch names it.
+
+    Raises ``UserError`` when the one in the settings isn't there.
+    """
+    if settings.gpu == "cpu":
         return settings.gpu
     import torch
 
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if not settings.gpu:
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    known = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    known += ["mps"] if torch.backends.mps.is_available() else []
+    name = "cuda:0" if settings.gpu == "cuda" else settings.gpu
+    if name not in known:
+        raise UserError(
+            f"this machine has no device {settings.gpu!r} that torch can use; it has "
+            f"{', '.join([*known, 'cpu'])}"
+        )
+    return name
 
 
 def choose_dtype(device: str) -> str:
@@ -27,10 +60,119 @@ def choose_dtype(device: str) -> str:
     return "bfloat16" if device.startswith("cuda") else "float32"
 
 
+def choose_placement(
+    profile: str, sizes: Mapping[str, int], free_vram: int, free_ram: int
+) -> Placement:
+    """The memory profile for weights of these ``sizes``, in bytes per component.
+
+    ``profile`` is ``auto`` or a number: 1 keeps one component at a time on the GPU, 2
+    streams it block by block, 3 and 4 do the same with less main memory, 5 with least.
+    ``free_ram`` is counted after loading.
+    """
+    if profile != "auto":
+        return Placement(int(profile), f"memory profile {profile}, as set")
+    total, largest = sum(sizes.values()), max(sizes.values())
+    if total + WORKING_BYTES <= free_vram:
+        return Placement(
+            None,
+            f"the whole model ({_gib(total)}) fits into the GPU ({_gib(free_vram)} "
+            "free)",
+        )
+    whole_component = largest + WORKING_BYTES <= free_vram
+    if free_ram >= total:
+        chosen = 1 if whole_component else 2
+    elif free_ram >= sizes.get("transformer", largest):
+        chosen = 3 if whole_component else 4
+    else:
+        chosen = 5
+    return Placement(
+        chosen,
+        f"memory profile {chosen} for a model of {_gib(total)}: {_gib(free_vram)} are "
+        f"free on the GPU, {_gib(free_ram)} in main memory",
+    )
+
+
 def place(
-    variant: ModelVariant, pipeline: Any, device: str, settings: Settings
+    variant: ModelVariant,
+    pipeline: Any,
+    device: str,
+    settings: Settings,
+    progress: Progress,
 ) -> LoadedModel:
-    """``pipeline`` under a memory profile, ready to run on ``device``."""
+    """``pipeline`` ready to run on ``device``, placed as its memory allows."""
     if device == "cpu":
         return LoadedModel(variant, pipeline, device)
-    raise NotImplementedError
+    if not device.startswith("cuda"):
+        return LoadedModel(variant, pipeline.to(device), device)
+    import psutil
+    import torch
+
+    torch.cuda.set_device(device)
+    placement = choose_placement(
+        settings.profile,
+        component_sizes(pipeline),
+        free_vram=torch.cuda.mem_get_info(device)[0],
+        free_ram=psutil.virtual_memory().available,
+    )
+    progress.begin("load", placement.reason)
+    if placement.profile is None:
+        return LoadedModel(variant, pipeline.to(device), device)
+    release = _place_by_mmgp(pipeline, placement.profile)
+    return LoadedModel(variant, pipeline, device, release)
+
+
+def component_sizes(pipeline: Any) -> dict[str, int]:
+    """Bytes of each network of ``pipeline``."""
+    return {
+        name: sum(p.numel() * p.element_size() for p in component.parameters())
+        for name, component in pipeline.components.items()
+        if hasattr(component, "parameters")
+    }
+
+
+def _place_by_mmgp(pipeline: Any, profile: int) -> Callable[[], None]:
+    """Put ``pipeline`` under one of mmgp's profiles; returns what takes it out."""
+    import torch
+
+    try:
+        # It greets on stdout, which belongs to whoever reads the app's events.
+        with contextlib.redirect_stdout(sys.stderr):
+            from mmgp import offload
+    except ImportError as error:
+        raise UserError(
+            f"memory profile {profile} needs mmgp ({error}): pip install mmgp"
+        ) from error
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            keep_precision(component)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            manager = offload.profile(
+                pipeline,
+                profile,
+                verboseLevel=0,
+                quantizeTransformer=False,
+                extraModelsToQuantize=[],
+            )
+    finally:
+        # It makes CUDA the default for every tensor made from here on.
+        torch.set_default_device(None)
+    release: Callable[[], None] = manager.release
+    return release
+
+
+def keep_precision(component: Any) -> None:
+    """Tell mmgp to leave weights and inputs in their precision.
+
+    It would turn all float32 into bfloat16: the modules that the transformer keeps in
+    float32, the VAE, and the timesteps, of which bfloat16 rounds off up to two units.
+    """
+    import torch
+
+    component._convertWeightsFloatTo = component.dtype
+    for module in component.modules():
+        module._lock_dtype = torch.float32
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB"

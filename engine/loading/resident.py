@@ -44,7 +44,7 @@ class ResidentModel:
             choose_dtype(self.device),
             lambda name: progress.begin("load", f"loading the {name}"),
         )
-        self._model = place(variant, pipeline, self.device, self._settings)
+        self._model = place(variant, pipeline, self.device, self._settings, progress)
         return self._model
 
     @contextmanager

@@ -1,0 +1,77 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from engine.errors import UserError
+from engine.loading.offload import (
+    GIB,
+    choose_device,
+    choose_dtype,
+    choose_placement,
+    component_sizes,
+    keep_precision,
+)
+from engine.settings import Settings
+from tests.tiny_wan import make_transformer, make_vae
+
+SMALL = {"text_encoder": 11 * GIB, "transformer": 3 * GIB, "vae": GIB}
+LARGE = {"text_encoder": 11 * GIB, "transformer": 28 * GIB, "vae": GIB}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "free_vram", "free_ram", "profile"),
+    [
+        (SMALL, 79, 100, None),
+        (LARGE, 79, 100, None),
+        (LARGE, 45, 100, 1),
+        (SMALL, 24, 64, 1),
+        (SMALL, 24, 8, 3),
+        (SMALL, 12, 64, 2),
+        (LARGE, 24, 64, 2),
+        (LARGE, 24, 32, 4),
+        (LARGE, 8, 16, 5),
+        (SMALL, 6, 2, 5),
+    ],
+)
+def test_auto_takes_the_fastest_profile_that_fits(sizes, free_vram, free_ram, profile):
+    placement = choose_placement("auto", sizes, free_vram * GIB, free_ram * GIB)
+    assert placement.profile == profile
+    assert f"{free_vram}.0 GiB" in placement.reason
+
+
+@pytest.mark.parametrize("profile", ["1", "2", "3", "4", "5"])
+def test_a_profile_in_the_settings_is_taken_as_it_is(profile):
+    placement = choose_placement(profile, LARGE, 79 * GIB, GIB)
+    assert placement.profile == int(profile)
+
+
+def test_the_cpu_can_be_chosen_and_an_absent_device_is_named(tmp_path):
+    assert choose_device(Settings(root=tmp_path, gpu="cpu")) == "cpu"
+    with pytest.raises(UserError, match=r"no device 'cuda:7' .* it has .*cpu"):
+        choose_device(Settings(root=tmp_path, gpu="cuda:7"))
+    with pytest.raises(UserError, match="no device 'first'"):
+        choose_device(Settings(root=tmp_path, gpu="first"))
+
+
+def test_a_cpu_computes_in_float32():
+    assert choose_dtype("cpu") == "float32"
+    assert choose_dtype("cuda:1") == "bfloat16"
+
+
+def test_sizes_are_counted_per_component():
+    components = {"transformer": torch.nn.Linear(4, 2), "tokenizer": object()}
+    pipeline = SimpleNamespace(components=components)
+    assert component_sizes(pipeline) == {"transformer": (4 * 2 + 2) * 4}
+
+
+def test_every_module_keeps_its_precision_under_mmgp():
+    transformer = make_transformer().to(torch.bfloat16)
+    vae = make_vae(patched=True)
+    for component in (transformer, vae):
+        keep_precision(component)
+        assert all(
+            module._lock_dtype == torch.float32 for module in component.modules()
+        )
+    assert transformer._convertWeightsFloatTo == torch.bfloat16
+    assert vae._convertWeightsFloatTo == torch.float32

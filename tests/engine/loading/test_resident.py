@@ -1,0 +1,82 @@
+import gc
+import weakref
+
+import pytest
+
+from engine.errors import Cancelled, MissingWeights
+from engine.family import get_variant
+from engine.generate import ignore, never
+from engine.loading.resident import ResidentModel
+from engine.progress import Progress
+from tests.fakes import FAMILY
+
+pytestmark = pytest.mark.usefixtures("use_fake_family")
+
+QUIET = Progress("job", ignore, never)
+
+
+@pytest.fixture
+def resident(settings):
+    return ResidentModel(settings)
+
+
+@pytest.fixture
+def fake():
+    return get_variant("fake-model")
+
+
+def test_a_model_is_loaded_once(resident, fake):
+    first = resident.get(fake, QUIET)
+    assert resident.get(fake, QUIET) is first
+
+
+def test_a_failed_job_frees_its_model(resident, fake):
+    first = resident.get(fake, QUIET)
+    with pytest.raises(ValueError, match="odd"), resident.released_on_failure():
+        raise ValueError("odd")
+    assert resident.get(fake, QUIET) is not first
+
+
+def test_a_cancelled_job_keeps_its_model(resident, fake):
+    first = resident.get(fake, QUIET)
+    with pytest.raises(Cancelled), resident.released_on_failure():
+        raise Cancelled("stop")
+    assert resident.get(fake, QUIET) is first
+
+
+def test_a_model_is_freed_before_the_next_is_looked_for(resident, fake):
+    model = resident.get(fake, QUIET)
+    released = []
+    model.release = lambda: released.append("now")
+    reference = weakref.ref(model)
+    del model
+    with pytest.raises(MissingWeights):
+        resident.get(get_variant("wan2.1-t2v-14b"), QUIET)
+    gc.collect()
+    assert released == ["now"]
+    assert reference() is None
+
+
+def test_loading_can_be_cancelled_between_components(resident, fake, monkeypatch):
+    loaded = []
+    progress = Progress("job", ignore, lambda: len(loaded) >= 2)
+
+    def load(variant, folder, dtype, on_component):
+        for name in ("text encoder", "transformer", "VAE"):
+            on_component(name)
+            loaded.append(name)
+
+    monkeypatch.setattr(FAMILY, "load", load)
+    with pytest.raises(Cancelled):
+        resident.get(fake, progress)
+    assert loaded == ["text encoder", "transformer"]
+
+
+def test_loading_names_each_component(resident, fake):
+    events = []
+    resident.get(fake, Progress("job", events.append, never))
+    assert [event.message for event in events] == [
+        "loading the text encoder",
+        "loading the transformer",
+        "loading the VAE",
+    ]
