@@ -43,8 +43,11 @@ class Limits:
 
     def snap_size(self, pixels: int) -> int:
         """The nearest width or height that the model can make."""
-        snapped = round(pixels / self.size_multiple) * self.size_multiple
-        return min(max(snapped, self.min_size), self.max_size)
+        least = -(-self.min_size // self.size_multiple)
+        most = self.max_size // self.size_multiple
+        return min(max(round(pixels / self.size_multiple), least), most) * (
+            self.size_multiple
+        )
 
 
 @dataclass(frozen=True)

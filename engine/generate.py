@@ -86,9 +86,9 @@ class Generator:
             latents = family.denoise(model, conditioning, request, on_step)
             progress.begin("decode")
             self._write(family, model, latents, request, part, progress)
+            progress.check()
             if self._settings.sidecar:
                 self._write_sidecar(request, output)
-            progress.check()
         return output
 
     def close(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import UnreadableFile
 
@@ -21,7 +21,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Path = Field(PROJECT, description="folder of all data")
+    root: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+        PROJECT, description="folder of all data"
+    )
     server_name: str = Field("127.0.0.1", description="address to serve on")
     server_port: int = Field(7860, ge=0, le=65535, description="port to serve on")
     profile: ProfileName = Field("auto", description="memory profile, 1 to 5 or auto")
@@ -61,6 +63,8 @@ def read_settings(file: Path, **options: object) -> Settings:
             stored = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UnreadableFile(f"{file} isn't JSON: {error}") from error
+        if not isinstance(stored, dict):
+            raise UnreadableFile(f"{file} isn't a JSON object")
     try:
         return Settings.model_validate({**stored, **options})
     except ValidationError as error:

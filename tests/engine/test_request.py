@@ -1,0 +1,35 @@
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from engine.request import GenerationRequest
+
+REQUEST = GenerationRequest(model="wan-demo", prompt='é "quoted"', seed=3, width=256)
+
+
+def test_json_holds_what_was_set_and_the_schema():
+    stored = json.loads(REQUEST.to_json())
+    assert stored == {
+        "schema": 1,
+        "model": "wan-demo",
+        "prompt": 'é "quoted"',
+        "width": 256,
+        "seed": 3,
+    }
+    assert "\n" not in REQUEST.to_json()
+
+
+def test_json_becomes_the_same_request_again():
+    assert GenerationRequest.model_validate_json(REQUEST.to_json()) == REQUEST
+
+
+def test_replaced_values_are_checked():
+    assert REQUEST.with_values(seed=4).seed == 4
+    assert REQUEST.seed == 3
+    with pytest.raises(ValidationError):
+        REQUEST.with_values(seed="four")
+
+
+def test_media_fields_are_fields():
+    assert set(GenerationRequest.MEDIA_FIELDS) <= set(GenerationRequest.model_fields)
