@@ -88,7 +88,7 @@ def test_a_part_of_an_earlier_attempt_is_replaced(tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with (
-        pytest.raises(UserError, match="can't write the video into .*file"),
+        pytest.raises(UserError, match=r"can't write the video into .*file"),
         appearing_when_finished(tmp_path / "file" / "a.mp4", "job"),
     ):
         pass

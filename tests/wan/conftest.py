@@ -1,0 +1,59 @@
+"""Tiny Wan models for the tests of this folder."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.family import LoadedModel, get_variant
+from engine.request import GenerationRequest
+from tests.tiny_wan import write_tiny_wan
+from wan import FAMILY
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """A model with the demo model's kind of VAE."""
+    return write_tiny_wan(tmp_path_factory.mktemp("tiny-wan"))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder_with_wans_vae(tmp_path_factory) -> Path:
+    """A model with Wan 2.1's own kind of VAE."""
+    return write_tiny_wan(tmp_path_factory.mktemp("tiny-wan-own"), patched_vae=False)
+
+
+@pytest.fixture
+def model(tiny_folder) -> LoadedModel:
+    return load(tiny_folder)
+
+
+@pytest.fixture
+def request_of():
+    """A small complete request with some values changed."""
+
+    def request_of(**values) -> GenerationRequest:
+        return GenerationRequest.model_validate(
+            {
+                "model": "wan-demo",
+                "prompt": "a red ball moving left",
+                "negative_prompt": "",
+                "width": 64,
+                "height": 48,
+                "num_frames": 9,
+                "fps": 16.0,
+                "num_inference_steps": 3,
+                "guidance_scale": 1.0,
+                "flow_shift": 3.0,
+                "scheduler": "unipc",
+                "seed": 11,
+                **values,
+            }
+        )
+
+    return request_of
+
+
+def load(folder: Path) -> LoadedModel:
+    variant = get_variant("wan-demo")
+    pipeline = FAMILY.load(variant, folder, "float32", lambda name: None)
+    return LoadedModel(variant, pipeline)

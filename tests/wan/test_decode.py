@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from engine.family import LoadedModel
+from tests.tiny_wan import make_vae
+from wan import FAMILY
+from wan.decode import decode_chunks, to_uint8
+
+
+@pytest.fixture(params=[True, False], ids=["patched", "wans-own"])
+def vae(request):
+    torch.manual_seed(3)
+    return make_vae(patched=request.param)
+
+
+def latents_of(frames, seed=0):
+    return torch.randn(
+        1, 16, frames, 4, 6, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_chunks_are_the_vaes_own_decoding_bit_for_bit(vae, frames):
+    latents = latents_of(frames) * 3
+    with torch.no_grad():
+        whole = vae.decode(latents, return_dict=False)[0]
+    chunks = list(decode_chunks(vae, latents))
+    assert [chunk.shape[2] for chunk in chunks] == [1] + [4] * (frames - 1)
+    assert torch.equal(torch.cat(chunks, dim=2), whole)
+    assert whole.shape == (1, 3, 4 * frames - 3, 32, 48)
+    assert whole.abs().max() <= 1
+
+
+def test_a_decoding_that_was_left_does_not_touch_the_next(vae):
+    latents = latents_of(3)
+    with torch.no_grad():
+        whole = vae.decode(latents, return_dict=False)[0]
+    left = decode_chunks(vae, latents_of(3, seed=1))
+    next(left)
+    next(left)
+    left.close()
+    assert torch.equal(torch.cat(list(decode_chunks(vae, latents)), dim=2), whole)
+
+
+def test_chunks_need_no_gradients(vae):
+    assert not any(chunk.requires_grad for chunk in decode_chunks(vae, latents_of(2)))
+
+
+@pytest.mark.parametrize("folder", ["tiny_folder", "tiny_folder_with_wans_vae"])
+def test_frames_are_those_of_diffusers_own_pipeline(folder, request):
+    pipeline = FAMILY.load(
+        None, request.getfixturevalue(folder), "float32", lambda name: None
+    )
+    latents = latents_of(3)
+    model = LoadedModel(FAMILY.variants()[0], pipeline)
+    ours = np.concatenate(list(FAMILY.decode(model, latents)))
+    vae = pipeline.vae
+    shape = (1, 16, 1, 1, 1)
+    mean = torch.tensor(vae.config.latents_mean).view(shape)
+    scale = 1.0 / torch.tensor(vae.config.latents_std).view(shape)
+    with torch.no_grad():
+        decoded = vae.decode(latents / scale + mean, return_dict=False)[0]
+    video = pipeline.video_processor.postprocess_video(decoded, output_type="np")[0]
+    assert ours.dtype == np.uint8
+    assert np.array_equal(ours, (video * 255).round().astype(np.uint8))
+
+
+def test_pixels_are_rounded_and_clamped():
+    values = torch.tensor([-2.0, -1.0, 0.0, 0.004, 1.0, 2.0])
+    chunk = values.view(1, 1, 1, 1, 6).expand(1, 3, 1, 1, 6)
+    frames = to_uint8(chunk)
+    assert frames.shape == (1, 1, 6, 3)
+    assert frames[0, 0, :, 0].tolist() == [0, 0, 128, 128, 255, 255]
