@@ -58,6 +58,11 @@ def slug(text: str) -> str:
     return cut.strip("-") or "video"
 
 
+def part_path(output: Path, job: str) -> Path:
+    """Where ``job`` writes before its video is whole and moves to ``output``."""
+    return output.parent / PART_FOLDER / f"{slug(job)}{output.suffix}"
+
+
 @contextmanager
 def appearing_when_finished(output: Path, job: str) -> Iterator[Path]:
     """A path to write to; its file moves to ``output`` in one step if the block ends
@@ -65,7 +70,7 @@ def appearing_when_finished(output: Path, job: str) -> Iterator[Path]:
 
     Raises ``UserError`` when the folder can't be written to.
     """
-    part = output.parent / PART_FOLDER / f"{slug(job)}{output.suffix}"
+    part = part_path(output, job)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
