@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.family import LoadedModel, ModelVariant
+from engine.loading.kernels import compile_blocks, use_attention
 from engine.progress import Progress
 from engine.settings import Settings
 
@@ -100,10 +101,25 @@ def place(
     progress: Progress,
 ) -> LoadedModel:
     """``pipeline`` ready to run on ``device``, placed as its memory allows."""
-    if device == "cpu":
-        return LoadedModel(variant, pipeline, device)
-    if not device.startswith("cuda"):
-        return LoadedModel(variant, pipeline.to(device), device)
+    use_attention(pipeline, settings.attention)
+    if device.startswith("cuda"):
+        profile = _profile_for(pipeline, device, settings, progress)
+        if profile is not None:
+            if settings.compile:
+                progress.warn(f"memory profile {profile} runs without compilation")
+            release = _place_by_mmgp(pipeline, profile)
+            return LoadedModel(variant, pipeline, device, release)
+    if device != "cpu":
+        pipeline = pipeline.to(device)
+    if settings.compile:
+        compile_blocks(pipeline)
+    return LoadedModel(variant, pipeline, device)
+
+
+def _profile_for(
+    pipeline: Any, device: str, settings: Settings, progress: Progress
+) -> int | None:
+    """Which of mmgp's profiles to use, ``None`` for none of them; says why."""
     import psutil
     import torch
 
@@ -115,10 +131,7 @@ def place(
         free_ram=psutil.virtual_memory().available,
     )
     progress.begin("load", placement.reason)
-    if placement.profile is None:
-        return LoadedModel(variant, pipeline.to(device), device)
-    release = _place_by_mmgp(pipeline, placement.profile)
-    return LoadedModel(variant, pipeline, device, release)
+    return placement.profile
 
 
 def component_sizes(pipeline: Any) -> dict[str, int]:
