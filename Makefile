@@ -45,7 +45,7 @@ bench: $(READY_DEV)
 	for file in bench/cpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done
 
 screenshots: $(READY_DEV) chromium
-	$(PY) -m bench.screenshots
+	$(PY) -m tests.browser.screenshots
 
 chromium:
 	@.ci/chromium

@@ -133,7 +133,7 @@ class BarReporter(AbstractContextManager["BarReporter"]):
             if not isinstance(event, Warned):
                 self._drop_bar(event.job)
             self._progress.console.print(
-                f"{title}: {escape(_line(event))}", soft_wrap=True
+                f"{title}: {escape(_line(event))}", soft_wrap=True, highlight=False
             )
         elif event.job in self._bars:
             self._move_bar(self._bars[event.job], title, event)

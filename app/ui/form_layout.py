@@ -90,7 +90,7 @@ def _build_size(form: Form, variant: ModelVariant) -> None:
             choices=sizes.size_choices(variant),
             value=sizes.choice_of(variant, values["width"], values["height"]),
             label="Size",
-            min_width=180,
+            min_width=130,
             scale=2,
             elem_id="size",
         )
@@ -100,7 +100,7 @@ def _build_size(form: Form, variant: ModelVariant) -> None:
                 label=name.capitalize(),
                 precision=0,
                 step=limits.size_multiple,
-                min_width=90,
+                min_width=76,
                 scale=1,
                 **_named(name),
             )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from engine.presets import list_presets, load_preset
 from gradio.components import Component
 from pydantic import ValidationError
 
@@ -19,6 +18,7 @@ from app.ui.services import Services
 from engine.errors import Problem, RequestError, UserError
 from engine.family import all_variants, get_variant
 from engine.media.metadata import read_request
+from engine.presets import list_presets, load_preset
 from engine.request import GenerationRequest
 from engine.validate import accept, problems_of, read_json
 
@@ -58,7 +58,7 @@ class GenerateTab:
         )
         form.preset.input(
             self.apply_preset,
-            inputs=[form.preset, form.fields["model"]],
+            inputs={*form.inputs, form.preset},
             outputs=form.outputs,
             **QUIET,
         )
@@ -140,13 +140,18 @@ class GenerateTab:
         updates = self.form.mark(self.form.fill(variant, {}), [])
         return self._with_presets(updates, model)
 
-    def apply_preset(self, name: str | None, model: str) -> Updates:
-        file = self._presets(model).get(name or "")
+    def apply_preset(self, values: Mapping[Component, Any]) -> Updates:
+        """Put the preset's fields into the form; the others stay as they are."""
+        held = self.form.read(values)
+        file = self._presets(str(held["model"])).get(values[self.form.preset] or "")
         if file is None:
             return {self.form.problems: gr.skip()}
-        values = load_preset(file)
-        variant = get_variant(str(values.get("model", model)))
-        return self.form.mark(self.form.fill(variant, values), [])
+        try:
+            shown = {**held, **load_preset(file)}
+            variant = get_variant(str(shown["model"]))
+        except UserError as error:
+            return self.form.mark({}, [Problem("", str(error))])
+        return self.form.mark(self.form.fill(variant, shown), [])
 
     def _with_presets(self, updates: Updates, model: str) -> Updates:
         names = list(self._presets(model))

@@ -28,6 +28,15 @@
     }
   });
 
+  // On a phone the running video is far below the button.
+  document.addEventListener('click', event => {
+    if (!event.target.closest('#generate') || window.innerWidth > 760) return;
+    setTimeout(() => {
+      if (document.querySelector('#problems .problems')) return;
+      document.querySelector('#stage').scrollIntoView({behavior: 'smooth'});
+    }, 700);
+  });
+
   for (const [name, act] of [['mouseover', 'play'], ['mouseout', 'pause']]) {
     document.addEventListener(name, event => {
       const tile = event.target.closest && event.target.closest('.tile');

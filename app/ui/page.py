@@ -43,9 +43,9 @@ def build_page(services: Services) -> gr.Blocks:
         live = Live(services, gr.State(Session()))
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"), gr.Row(elem_id="create"):
-                with gr.Column(scale=5, min_width=340, elem_id="form"):
+                with gr.Column(scale=5, min_width=300, elem_id="form"):
                     generate, drop = _build_left(form)
-                with gr.Column(scale=6, min_width=340, elem_id="stage"):
+                with gr.Column(scale=6, min_width=300, elem_id="stage"):
                     queue = QueueCard(services, live)
                     newest = gr.HTML("", js_on_load=ON_ACTION, elem_id="player")
                     queue.build_queue()

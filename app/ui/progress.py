@@ -88,8 +88,14 @@ def _running(now: Snapshot, job: Job) -> str:
         f'aria-valuemax="100" aria-valuenow="{percent}">'
         f'<span style="width:{percent}%"></span></div>'
         f'<p class="facts">{escape(" · ".join(numbers))}</p>{note}</div>'
-        f"{action('cancel', 'Cancel', job=job.id)}</section>"
+        f"{_cancel(now, job)}</section>"
     )
+
+
+def _cancel(now: Snapshot, job: Job) -> str:
+    if now.cancelling:
+        return '<p class="facts">Cancelling…</p>'
+    return action("cancel", "Cancel", job=job.id)
 
 
 def _failed(job: Job) -> str:

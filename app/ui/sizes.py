@@ -22,12 +22,19 @@ def size_choices(variant: ModelVariant) -> list[tuple[str, str]]:
     first; the last one is ``CUSTOM``."""
     width, height = int(variant.defaults["width"]), int(variant.defaults["height"])
     sizes = {(width, height): _shape(width, height)}
+    sizes.setdefault((height, width), _shape(height, width))
     areas = [width * height]
     areas += [area for area in COMMON_AREAS if area > areas[0]]
     for area in areas:
         for name, across, down in SHAPES:
             size = _fit(area, across / down, variant.limits)
-            if 0.5 * area <= size[0] * size[1] <= 1.3 * area:
+            has_shape = 0.85 <= (size[0] / size[1]) / (across / down) <= 1.15
+            has_area = 0.5 <= size[0] * size[1] / area <= 1.3
+            if (
+                has_shape
+                and has_area
+                and (area > areas[0] or name not in sizes.values())
+            ):
                 sizes.setdefault(size, name)
     labelled = [
         (f"{wide} \u00d7 {high} · {name}", f"{wide}x{high}")

@@ -33,6 +33,8 @@ class Snapshot:
     """Newest first."""
     events: Sequence[Event]
     """Of the running job."""
+    cancelling: bool
+    """Whether the running job has been told to stop."""
     paused: bool
     worker: str
     outputs: list[Output]
@@ -87,25 +89,24 @@ class Snapshot:
 
 def key(services: Services) -> tuple[Any, ...]:
     """Differs when a snapshot would; cheap enough to ask every second."""
-    running = services.store.list_jobs(JobStatus.running)
-    events = services.store.events(running[0].id) if running else []
     return (
         services.store.version(),
-        events[-1] if events else None,
         services.gallery.stamp(),
         services.worker_status(),
     )
 
 
 def take(services: Services) -> Snapshot:
-    jobs = services.store.list_jobs()
+    store = services.store
+    jobs = store.list_jobs()
     running = next((job for job in jobs if job.status is JobStatus.running), None)
     return Snapshot(
         running=running,
         queued=[job for job in jobs if job.status is JobStatus.queued],
         ended=[job for job in jobs if job.finished_at is not None],
-        events=services.store.events(running.id) if running else (),
-        paused=services.store.is_paused(),
+        events=store.events(running.id) if running else (),
+        cancelling=running is not None and store.is_cancel_wanted(running.id),
+        paused=store.is_paused(),
         worker=services.worker_status(),
         outputs=services.gallery.outputs(),
         now=datetime.now(timezone.utc),

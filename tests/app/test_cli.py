@@ -1,0 +1,245 @@
+"""``wgp.py --process FILE``: what runs, what is refused, and what it says."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import wgp
+from engine.media.metadata import read_request
+from engine.settings import PROJECT
+from tests.fakes import fake_worker_main
+
+pytestmark = pytest.mark.usefixtures("use_fake_family")
+
+RED = {"model": "fake-model", "prompt": "a red square", "seed": 7}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+def process(file: Path, root: Path, *options: str) -> int:
+    argv = ["--process", str(file), "--root", str(root), "--gpu", "cpu", *options]
+    return wgp.main(argv, worker=fake_worker_main)
+
+
+def write(folder: Path, data: object, name: str = "request.json") -> Path:
+    file = folder / name
+    file.write_text(data if isinstance(data, str) else json.dumps(data))
+    return file
+
+
+def videos(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.mp4"))
+
+
+def test_one_request_becomes_one_video_with_its_settings(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert process(write(tmp_path, RED), root) == 0
+    (video,) = videos(root / "outputs")
+    made_from = read_request(video)
+    assert (made_from.prompt, made_from.seed) == ("a red square", 7)
+    assert f"saved {video}" in capsys.readouterr().out
+
+
+def test_list_of_requests_runs_in_its_order_into_the_output_folder(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = ["a red square", "a blue square", "a green square"]
+    file = write(tmp_path, [{**RED, "prompt": prompt} for prompt in prompts])
+    out = tmp_path / "out"
+    assert process(file, root, "--output-dir", str(out), "--json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    saved = [event["path"] for event in events if event["event"] == "saved"]
+    assert [read_request(Path(path)).prompt for path in saved] == prompts
+    assert sorted(saved) == [str(path) for path in videos(out)]
+
+
+def test_json_shows_each_job_from_start_to_file(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert process(write(tmp_path, RED), root, "--json") == 0
+    captured = capsys.readouterr()
+    events = [json.loads(line) for line in captured.out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "started"
+    assert kinds[-1] == "saved"
+    assert {"phase", "step"} <= set(kinds)
+    steps = [event for event in events if event["event"] == "step"]
+    assert max(event["step"] for event in steps) <= max(e["total"] for e in steps)
+    assert len({event["job"] for event in events}) == 1
+
+
+def test_one_failed_job_leaves_the_others_and_ends_with_one(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, [{**RED, "prompt": "please fail"}, RED])
+    assert process(file, root, "--json") == 1
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (failed,) = [event for event in events if event["event"] == "failed"]
+    assert "told to fail" in failed["error"]
+    assert len(videos(root / "outputs")) == 1
+
+
+def test_crash_of_the_worker_is_one_failed_job(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, [{**RED, "prompt": "please crash"}, RED])
+    assert process(file, root, "--json") == 1
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (failed,) = [event for event in events if event["event"] == "failed"]
+    assert "SIGSEGV" in failed["error"] + failed["detail"]
+    assert len(videos(root / "outputs")) == 1
+
+
+def test_dry_run_shows_complete_requests_and_writes_nothing(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert process(write(tmp_path, RED), root, "--dry-run") == 0
+    (complete,) = json.loads(capsys.readouterr().out)
+    assert complete["width"] == 64
+    assert complete["num_inference_steps"] == 4
+    assert not root.exists()
+
+
+def test_what_a_dry_run_shows_is_itself_a_file_to_run(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process(write(tmp_path, [RED, RED]), root, "--dry-run")
+    again = write(tmp_path, capsys.readouterr().out, "again.json")
+    assert process(again, root, "--dry-run", "--json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["valid", "valid"]
+
+
+def test_start_image_beside_the_file_is_used(tmp_path: Path, root: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (64, 48), (0, 0, 255)).save(tmp_path / "first.png")
+    file = write(tmp_path, {**RED, "image_start": "first.png"})
+    assert process(file, root) == 0
+    (video,) = videos(root / "outputs")
+    kept = read_request(video).image_start
+    assert kept is not None
+    assert (root / kept).is_file()
+
+
+BAD_REQUESTS = {
+    "negative length": ({**RED, "num_frames": -1}, "num_frames"),
+    "unknown model": ({**RED, "model": "wan9"}, "model"),
+    "unknown field": ({**RED, "sampler": "euler"}, "sampler"),
+    "empty prompt": ({**RED, "prompt": "  "}, "prompt"),
+    "guidance that is no number": ({**RED, "guidance_scale": float("nan")}, "guidance"),
+    "size that is no multiple": ({**RED, "width": 70}, "width"),
+    "start image elsewhere": ({**RED, "image_start": "/etc/passwd"}, "image_start"),
+    "start image above": ({**RED, "image_start": "../../x.png"}, "image_start"),
+    "text for a number": ({**RED, "seed": "1"}, "seed"),
+    "no model": ({"prompt": "x"}, "model"),
+    "not an object": (["a red square"], "object"),
+    "empty list": ([], "empty"),
+    "broken JSON": ('{"model": "fake-model",', "JSON"),
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "named"), BAD_REQUESTS.values(), ids=BAD_REQUESTS.keys()
+)
+def test_bad_request_is_refused_in_a_sentence(
+    data: object,
+    named: str,
+    tmp_path: Path,
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = write(tmp_path, data)
+    assert process(file, root) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert named in captured.err
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_one_bad_request_stops_the_whole_file_and_says_which(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, [RED, {**RED, "num_frames": -1, "width": 70}])
+    assert process(file, root, "--json") == 2
+    captured = capsys.readouterr()
+    assert "request 2 of 2" in captured.err
+    (event,) = [json.loads(line) for line in captured.out.splitlines()]
+    assert event["event"] == "invalid"
+    assert {problem["field"] for problem in event["problems"]} == {
+        "num_frames",
+        "width",
+    }
+    assert not root.exists()
+
+
+def test_file_that_is_missing_is_named(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert process(tmp_path / "nothing.json", root) == 2
+    assert "nothing.json" in capsys.readouterr().err
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("content", [b"no zip at all", b"PK\x03\x04 cut off", b""])
+def test_zip_that_is_none_is_refused(
+    content: bytes, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "queue.zip"
+    file.write_bytes(content)
+    assert process(file, root) == 2
+    error = capsys.readouterr().err
+    assert "queue.zip" in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_saved_queue_runs_whatever_its_name(tmp_path: Path, root: Path) -> None:
+    file = tmp_path / "queue.backup"
+    jobs = [{"id": "one", "request": RED, "media": {}}]
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("queue.json", json.dumps({"schema": 1, "jobs": jobs}))
+    assert process(file, root, "--dry-run") == 0
+    assert not root.exists()
+    assert process(file, root) == 0
+    assert len(videos(root / "outputs")) == 1
+
+
+def test_interrupt_cancels_and_leaves_nothing_half_written(
+    tmp_path: Path, root: Path
+) -> None:
+    file = write(tmp_path, [{**RED, "prompt": "stall"}, RED])
+    command = [sys.executable, "-m", "tests.fake_app", "--process", str(file)]
+    command += ["--root", str(root), "--gpu", "cpu", "--json"]
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as app:
+        assert app.stdout is not None
+        lines = []
+        for line in app.stdout:
+            lines.append(line)
+            if '"step"' in line:
+                break
+        began = time.monotonic()
+        os.kill(app.pid, signal.SIGINT)
+        rest, errors = app.communicate(timeout=20)
+    assert app.returncode == 130
+    assert time.monotonic() - began < 10
+    assert "Traceback" not in errors
+    events = [json.loads(line) for line in [*lines, *rest.splitlines()]]
+    ends = [event for event in events if event["event"] == "cancelled"]
+    assert len({event["job"] for event in ends}) == len(ends) == 2
+    left = [path for path in (root / "outputs").rglob("*") if path.is_file()]
+    assert left == []

@@ -1,0 +1,83 @@
+"""What the command line means."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.options import parse
+from engine.errors import UnreadableFile, UserError
+
+
+def test_without_options_the_page_is_for_this_machine_only(tmp_path: Path) -> None:
+    options = parse(["--root", str(tmp_path)])
+    assert options.settings.server_name == "127.0.0.1"
+    assert options.settings.server_port == 7860
+    assert not options.is_open_to_others
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--listen"], ["--share"], ["--server-name", "192.168.1.7"]],
+    ids=" ".join,
+)
+def test_page_that_others_can_reach_says_so(argv: list[str], tmp_path: Path) -> None:
+    assert parse([*argv, "--root", str(tmp_path)]).is_open_to_others
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "127.0.0.2", "::1"])
+def test_loopback_names_are_not_open_to_others(name: str, tmp_path: Path) -> None:
+    options = parse(["--server-name", name, "--root", str(tmp_path)])
+    assert not options.is_open_to_others
+
+
+def test_option_wins_over_settings_file(tmp_path: Path) -> None:
+    (tmp_path / "app.json").write_text(
+        json.dumps({"server_port": 1111, "profile": "4", "compile": True})
+    )
+    options = parse(
+        ["--settings", str(tmp_path), "--server-port", "2222", "--root", str(tmp_path)]
+    )
+    assert options.settings.server_port == 2222
+    assert options.settings.profile == "4"
+    assert options.settings.compile is True
+
+
+def test_settings_file_is_looked_for_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / "app.json").write_text('{"attention": "sdpa"}')
+    assert parse(["--root", str(tmp_path)]).settings.attention == "sdpa"
+
+
+def test_root_and_output_folder_become_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = parse(["--root", "data", "--process", "x.json", "--output-dir", "out"])
+    assert options.settings.root == tmp_path / "data"
+    assert options.output_dir == tmp_path / "out"
+
+
+def test_broken_settings_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "app.json").write_text('{"profile": "9"}')
+    with pytest.raises(UnreadableFile, match="'profile'"):
+        parse(["--settings", str(tmp_path), "--root", str(tmp_path)])
+
+
+@pytest.mark.parametrize("text", ["bob", "bob:", ":secret"])
+def test_auth_without_name_or_password_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="USER:PASS"):
+        parse(["--auth", text])
+
+
+def test_password_may_hold_a_colon() -> None:
+    assert parse(["--auth", "bob:a:b"]).auth == ("bob", "a:b")
+
+
+def test_options_of_process_are_refused_without_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--dry-run"])
+    assert ended.value.code == 2
+    assert "--process" in capsys.readouterr().err

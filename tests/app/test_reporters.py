@@ -1,0 +1,78 @@
+"""How a run shows itself."""
+
+import io
+import json
+from datetime import datetime, timezone
+
+import pytest
+from rich.console import Console
+
+from app.reporters import BarReporter, JsonReporter, PlainReporter, duration
+from engine.events import Failed, Phase, Preview, Saved, Started, Step
+from engine.queue.job import Job, JobStatus
+from engine.request import GenerationRequest
+
+JOBS = [
+    Job(
+        id=name,
+        status=JobStatus.queued,
+        request=GenerationRequest(model="fake-model", prompt=prompt),
+        position=1,
+        created_at=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    )
+    for name, prompt in (("a", "a red [bold]ball[/bold]"), ("b", "blue " * 40))
+]
+STEP = Step(
+    job="a", phase="denoise", step=3, total=20, seconds_per_step=1.25, seconds_left=75
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.4, "59 s"), (65, "1 min 05 s"), (7384, "2 h 03 min")],
+)
+def test_duration_reads_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_json_reporter_prints_one_event_per_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with JsonReporter() as reporter:
+        reporter.on_event(STEP)
+        reporter.on_event(Saved(job="a", path="/x\n.mp4", seconds=2))
+    step, saved = map(json.loads, capsys.readouterr().out.splitlines())
+    assert step["event"] == "step"
+    assert saved == {"event": "saved", "job": "a", "path": "/x\n.mp4", "seconds": 2}
+
+
+def test_plain_reporter_tells_the_course_of_a_job(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with PlainReporter(JOBS) as reporter:
+        reporter.on_event(Started(job="a", model="fake-model", attempt=2))
+        reporter.on_event(Phase(job="a", phase="load"))
+        reporter.on_event(STEP)
+        reporter.on_event(Preview(job="a", step=3, image="data:image/jpeg;base64,AA"))
+        reporter.on_event(Failed(job="a", error="out of memory", detail="Traceback"))
+    assert capsys.readouterr().out.splitlines() == [
+        "[1/2] a red [bold]ball[/bold]: started with fake-model (attempt 2)",
+        "[1/2] a red [bold]ball[/bold]: Loading the model",
+        "[1/2] a red [bold]ball[/bold]: step 3/20, 1.25 s/step, 1 min 15 s left",
+        "[1/2] a red [bold]ball[/bold]: failed: out of memory",
+    ]
+
+
+def test_bars_show_phase_and_pace_and_leave_the_result() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=200)
+    with BarReporter(JOBS, console) as reporter:
+        reporter.on_event(Started(job="a", model="fake-model", attempt=1))
+        reporter.on_event(Phase(job="a", phase="denoise"))
+        reporter.on_event(STEP)
+        reporter._progress.refresh()
+        reporter.on_event(Saved(job="a", path="/out/a.mp4", seconds=90))
+    shown = screen.getvalue()
+    assert "[1/2] a red [bold]ball[/bold]: Making the video" in shown
+    assert "step 3/20, 1.25 s/step, 1 min 15 s left" in shown
+    assert "saved /out/a.mp4 after 1 min 30 s" in shown

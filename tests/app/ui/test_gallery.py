@@ -1,0 +1,76 @@
+"""The list of finished videos."""
+
+import os
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from app.ui.gallery import Gallery
+from app.ui.gallery_view import detail, tiles
+from engine.errors import UserError
+from engine.outputs import Output
+from engine.request import GenerationRequest
+
+REQUEST = GenerationRequest(
+    model="m", prompt="<i>red</i> & round", seed=5, guidance_scale=2.0, fps=16.0
+)
+
+
+def video(folder: Path, name: str, age: float = 0) -> Path:
+    file = folder / name
+    file.write_bytes(b"x")
+    os.utime(file, (time.time() - age, time.time() - age))
+    return file
+
+
+def output(name: str, request: GenerationRequest | None = REQUEST) -> Output:
+    made = datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc)
+    return Output(Path("/out") / name, made, 2_500_000, request)
+
+
+def test_new_and_deleted_videos_are_noticed(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    assert gallery.outputs() == []
+    video(tmp_path, "a.mp4", age=10)
+    video(tmp_path, "b.mp4")
+    assert [each.path.name for each in gallery.outputs()] == ["b.mp4", "a.mp4"]
+    gallery.delete("b.mp4")
+    assert [each.path.name for each in gallery.outputs()] == ["a.mp4"]
+
+
+def test_folder_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    assert Gallery(tmp_path / "later").outputs() == []
+
+
+@pytest.mark.parametrize("name", ["../secret.mp4", "/etc/passwd", "gone.mp4"])
+def test_only_videos_of_the_folder_can_be_deleted(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    secret = video(tmp_path, "secret.mp4")
+    with pytest.raises(UserError):
+        Gallery(folder).delete(name)
+    assert secret.exists()
+
+
+def test_detail_shows_all_settings_and_escapes_them() -> None:
+    shown = detail(output("a'b.mp4"))
+    assert "&lt;i&gt;red&lt;/i&gt; &amp; round" in shown
+    assert "<dt>Seed</dt><dd>5</dd>" in shown
+    assert "<dt>Guidance</dt><dd>2</dd>" in shown
+    assert "2.5 MB" in shown
+    assert 'src="gradio_api/file=/out/a%27b.mp4"' in shown
+    assert "Use these settings" in shown
+
+
+def test_video_without_settings_offers_no_use_of_them() -> None:
+    shown = detail(output("a.mp4", request=None))
+    assert "carries no settings" in shown
+    assert 'data-action="use"' not in shown
+
+
+def test_many_videos_come_in_pages() -> None:
+    shown = tiles([output(f"{number}.mp4") for number in range(30)], 24)
+    assert shown.count('class="tile"') == 24
+    assert "Show more (6)" in shown

@@ -1,0 +1,170 @@
+"""What pressing Generate does with good and with bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.ui.services import Services
+from engine.queue.job import JobStatus
+from engine.request import GenerationRequest
+from tests.app.ui.conftest import Desk
+
+
+def test_good_form_becomes_one_waiting_job(desk: Desk, services: Services) -> None:
+    desk.fill(prompt="a red square", num_frames=13.0, seed=5.0, guidance_scale=2)
+    updates = desk.tab.submit(desk.values)
+    (job,) = services.store.list_jobs()
+    assert job.status is JobStatus.queued
+    assert job.request.prompt == "a red square"
+    assert (job.request.num_frames, job.request.seed) == (13, 5)
+    assert job.request.guidance_scale == 2.0
+    assert desk.reasons(updates) == {}
+
+
+def test_random_seed_is_drawn_when_the_job_is_added(
+    desk: Desk, services: Services
+) -> None:
+    desk.fill(prompt="a red square", seed=-1)
+    desk.tab.submit(desk.values)
+    desk.tab.submit(desk.values)
+    first, second = (job.request.seed for job in services.store.list_jobs())
+    assert first >= 0
+    assert first != second
+    assert desk.tab.last_seed() == second
+
+
+BAD_FIELDS = {
+    "negative length": ({"num_frames": -1}, "num_frames", "at least 1, is -1"),
+    "unknown model": ({"model": "wan9"}, "model", "o model is called"),
+    "empty prompt": ({"prompt": " \n"}, "prompt", "empty"),
+    "guidance that is no number": (
+        {"guidance_scale": float("nan")},
+        "guidance_scale",
+        "finite",
+    ),
+    "size that is no multiple": ({"width": 70}, "width", "64 is the nearest"),
+    "too long": ({"num_frames": 85}, "num_frames", "at most 81"),
+    "start image elsewhere": ({"image_start": "/etc/passwd"}, "image_start", ""),
+    "half a frame": ({"num_frames": 9.5}, "num_frames", "whole number"),
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "reason"), BAD_FIELDS.values(), ids=BAD_FIELDS.keys()
+)
+def test_bad_field_is_marked_with_the_reason_and_nothing_is_written(
+    fields: dict[str, object],
+    name: str,
+    reason: str,
+    desk: Desk,
+    services: Services,
+) -> None:
+    desk.fill(**{"prompt": "a red square", **fields})
+    updates = desk.tab.submit(desk.values)
+    assert list(desk.reasons(updates)) == [name]
+    assert reason in desk.reasons(updates)[name]
+    assert reason in updates[desk.tab.form.problems]
+    assert services.store.list_jobs() == []
+    assert not services.settings.media.exists()
+
+
+def test_all_bad_fields_are_marked_at_once(desk: Desk) -> None:
+    desk.fill(prompt="", width=70, fps=-1)
+    updates = desk.tab.submit(desk.values)
+    assert set(desk.reasons(updates)) == {"prompt", "width", "fps"}
+    assert updates[desk.tab.form.advanced]["open"] is True
+
+
+def test_marks_go_away_when_the_form_is_right(desk: Desk) -> None:
+    desk.fill(prompt="")
+    desk.tab.submit(desk.values)
+    desk.fill(prompt="a red square")
+    updates = desk.tab.submit(desk.values)
+    assert desk.reasons(updates) == {}
+    assert updates[desk.tab.form.fields["prompt"]]["info"] == ""
+    assert updates[desk.tab.form.problems] == ""
+
+
+def test_uploaded_start_image_is_kept_for_its_turn(
+    desk: Desk, services: Services
+) -> None:
+    from PIL import Image
+
+    upload = services.uploads / "abc" / "first.png"
+    upload.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 48), (0, 0, 255)).save(upload)
+    desk.fill(prompt="a red square", image_start=str(upload))
+    desk.tab.submit(desk.values)
+    upload.unlink()
+    (job,) = services.store.list_jobs()
+    assert job.request.image_start is not None
+    kept = Path(job.request.image_start)
+    assert kept.parent == services.settings.media
+    assert kept.is_file()
+
+
+def test_request_file_fills_every_field_it_names(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    file.write_text(
+        json.dumps({"model": "fake-model", "prompt": "p", "num_frames": 5, "width": 96})
+    )
+    updates = desk.tab.restore(str(file), desk.session)
+    shown = desk.shown(updates)
+    assert (shown["prompt"], shown["num_frames"], shown["width"]) == ("p", 5, 96)
+    assert shown["num_inference_steps"] == 4
+    assert updates[desk.tab.drop] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.mp4", b"junk", "x.mp4 isn't an MP4"),
+        ("x.json", b"{", "x.json isn't JSON"),
+        ("x.json", b'{"model": "wan9", "prompt": "p"}', "no model is called"),
+        ("x.json", b'{"model": "fake-model", "prompt": 5}', "prompt"),
+        ("x.json", b"[1]", ""),
+    ],
+)
+def test_file_that_restores_nothing_is_told_in_a_sentence(
+    name: str, content: bytes, said: str, desk: Desk, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    updates = desk.tab.restore(str(file), desk.session)
+    assert desk.shown(updates) == {}
+    assert said in desk.session.notice
+    assert desk.session.notice
+
+
+def test_new_page_shows_the_newest_request_with_a_seed_still_to_draw(
+    desk: Desk, services: Services
+) -> None:
+    request = {"model": "fake-model", "prompt": "the last one", "seed": 99}
+    services.store.add([GenerationRequest.model_validate(request)])
+    shown = desk.shown(desk.tab.latest())
+    assert (shown["prompt"], shown["seed"]) == ("the last one", -1)
+
+
+def test_new_page_survives_a_request_for_a_model_it_does_not_know(
+    desk: Desk, services: Services
+) -> None:
+    services.store.add([GenerationRequest(model="gone", prompt="p")])
+    assert desk.shown(desk.tab.latest())["model"] in {"wan-demo", "fake-model"}
+
+
+def test_other_model_brings_its_own_defaults_and_keeps_the_prompt(desk: Desk) -> None:
+    shown = desk.shown(desk.tab.change_model("wan2.1-t2v-1.3b"))
+    assert (shown["width"], shown["num_frames"]) == (832, 81)
+    assert "prompt" not in shown
+
+
+def test_preset_changes_only_its_own_fields(desk: Desk, services: Services) -> None:
+    folder = services.settings.presets / "fake"
+    folder.mkdir(parents=True)
+    (folder / "quick.json").write_text('{"num_inference_steps": 2}')
+    desk.fill(prompt="mine", width=96, seed=3)
+    desk.values[desk.tab.form.preset] = "quick"
+    shown = desk.shown(desk.tab.apply_preset(desk.values))
+    assert shown["num_inference_steps"] == 2
+    assert (shown["prompt"], shown["width"], shown["seed"]) == ("mine", 96, 3)
