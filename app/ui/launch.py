@@ -38,6 +38,8 @@ def serve(options: Options, worker: Callable[..., Any] | None = None) -> int:
     with lock.hold(settings.root):
         port = choose_port(settings.server_name, settings.server_port)
         store = SqliteJobStore(settings.root / "queue.sqlite")
+        if store.warning:
+            _say(store.warning)
         supervisor = Supervisor(
             store,
             settings,

@@ -15,6 +15,14 @@
     generate.click();
   });
 
+  // Asked before any other listener hears of the click.
+  document.addEventListener('click', event => {
+    if (!event.target.closest('#queue-clear')) return;
+    if (window.confirm('Take every waiting video off the queue?')) return;
+    event.stopImmediatePropagation();
+    event.preventDefault();
+  }, true);
+
   document.addEventListener('click', event => {
     if (event.target.closest('[data-theme-switch]')) {
       const dark = !document.body.classList.contains('dark');

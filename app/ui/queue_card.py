@@ -63,14 +63,7 @@ class QueueCard:
         for listed in (self.running, self.rows):
             listed.act(self.on_act, inputs=session, outputs=outputs, **QUIET)
         self.pause.click(self.on_pause, inputs=session, outputs=outputs, **QUIET)
-        self.clear.click(
-            self.on_clear,
-            inputs=session,
-            outputs=outputs,
-            js="session => window.confirm('Take every waiting video off the queue?')"
-            " ? session : (() => { throw new Error('kept') })()",
-            **QUIET,
-        )
+        self.clear.click(self.on_clear, inputs=session, outputs=outputs, **QUIET)
         self.save.click(
             self.on_save, inputs=session, outputs=[self.file, *outputs], **QUIET
         ).success(None, js=CLICK_SAVED)

@@ -54,7 +54,7 @@ def take_all(browser: Browser, app: RunningApp, images: Path) -> None:
     page.locator("#queue-pause").click()
     for prompt in ("a green cone turning on tiles at dusk", PROMPTS[0]):
         generate(page, prompt)
-    take(page, images / "create")
+    take(page, images / "page")
     page.get_by_role("tab", name="Gallery").click()
     page.locator(".tile").first.click()
     expect(page.locator("#detail .detail")).to_be_visible()
