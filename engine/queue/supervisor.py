@@ -1,0 +1,326 @@
+"""Starts the worker, hands it jobs, keeps what it says, and survives its death."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from engine.errors import EngineError, UserError
+from engine.events import (
+    Event,
+    Failed,
+    OnEvent,
+    Saved,
+    Stopped,
+    Warned,
+)
+from engine.outputs import output_path, part_path
+from engine.queue import worker as default_worker
+from engine.queue.child import Child, Death
+from engine.queue.job import MOST_ATTEMPTS, Job, JobStatus, JobStore
+from engine.queue.messages import Cancel, Ready, Run, WarmUp
+from engine.settings import Settings
+
+RESTART_SECONDS = (0.0, 1.0, 2.0, 5.0, 15.0, 60.0)
+"""How long to wait before the next start, by how many in a row have failed."""
+
+HOPELESS_STARTS = 4
+"""After so many failed starts nobody waits for the queue to empty any more."""
+
+STORE_RETRY_SECONDS = 5.0
+TICK_SECONDS = 1.0
+KILL_SECONDS = 10.0
+
+
+class Supervisor:
+    """Works off ``store`` in a thread, with one worker process at a time.
+
+    ``worker(connection, settings)`` runs in the child; videos go to ``outputs``;
+    ``on_event`` hears every event once the store has it; ``warm_model`` is loaded
+    when there is nothing else to do; a job that hasn't stopped ``cancel_grace``
+    seconds after its cancel is stopped by force.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        settings: Settings,
+        *,
+        worker: Callable[..., Any] = default_worker.main,
+        outputs: Path | None = None,
+        on_event: OnEvent | None = None,
+        warm_model: str | None = None,
+        cancel_grace: float = 30.0,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._worker = worker
+        self._outputs = (outputs or settings.outputs).absolute()
+        self._listener = on_event
+        self._warm_model = warm_model
+        self._cancel_grace = cancel_grace
+
+        self._inbox: SimpleQueue[tuple[Child | None, object]] = SimpleQueue()
+        self._settled = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=self._supervise, name="supervisor", daemon=True
+        )
+        self._status = "starting the worker"
+        self._child: Child | None = None
+        self._is_ready = False
+        self._job: Job | None = None
+        self._cancelled_at: float | None = None
+        self._killed_at: float | None = None
+        self._failed_starts = 0
+        self._start_at = 0.0
+        store.on_change(self._wake)
+
+    def start(self) -> None:
+        """Begin, with what an earlier run of the app has left over."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the worker; a running job goes back to the queue unless it is done."""
+        self._stopping.set()
+        self._wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def wait_until_empty(self) -> None:
+        """Return when no job is queued or running, and ``on_event`` heard of all.
+
+        Raises ``UserError`` when the worker can't start, ``EngineError`` when the
+        supervisor was stopped before.
+        """
+        waiting = (JobStatus.queued, JobStatus.running)
+        while True:
+            self._settled.clear()
+            is_working = self._thread.is_alive()
+            if self._job is None and not self._store.list_jobs(*waiting):
+                return
+            if not is_working:
+                raise EngineError("the supervisor ended before the queue was empty")
+            if self._failed_starts >= HOPELESS_STARTS:
+                raise UserError(f"{self._status}. What it printed says more")
+            self._settled.wait(TICK_SECONDS)
+
+    def status(self) -> str:
+        """What the worker does, for a person: ``idle`` or a sentence."""
+        if self._status == "idle" and self._store.warning:
+            return self._store.warning
+        return self._status
+
+    def _supervise(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._recover()
+                    while not self._stopping.is_set():
+                        self._turn()
+                except UserError as error:  # the store refused, as on a full disk
+                    self._end_child()
+                    self._job = None
+                    self._status = f"waiting: {error}"
+                    self._stopping.wait(STORE_RETRY_SECONDS)
+        finally:
+            self._end_child()
+            with contextlib.suppress(UserError):  # then the next start sees to it
+                self._recover()
+            self._job = None
+            self._status = "stopped"
+            self._settled.set()
+
+    def _recover(self) -> None:
+        """Jobs that run while there is no worker: done if their video is there, else
+        back to the queue, and it isn't their fault."""
+        for job in self._store.list_jobs(JobStatus.running):
+            self._job = job
+            if not self._finish_if_saved(job):
+                self._store.interrupted(job.id, "the app ended", blame=False)
+                self._remove_part(job)
+            self._job = None
+
+    def _turn(self) -> None:
+        """One round: bring everything up to date, then wait for news."""
+        if self._child is None and time.monotonic() >= self._start_at:
+            self._start_child()
+        if self._is_ready and self._job is None:
+            self._start_next_job()
+        if self._child is not None:
+            self._child.watch_memory()
+        if self._job is not None:
+            self._see_to_cancel(self._job)
+        self._handle(self._news(TICK_SECONDS))
+
+    def _news(self, seconds: float) -> tuple[Child | None, object]:
+        if self._child is None:
+            seconds = min(seconds, max(self._start_at - time.monotonic(), 0))
+        elif self._cancelled_at is not None:
+            seconds = min(seconds, self._cancel_grace / 4)
+        try:
+            return self._inbox.get(timeout=seconds)
+        except Empty:
+            return None, None
+
+    def _wake(self) -> None:
+        self._settled.set()
+        self._inbox.put((None, None))
+
+    def _handle(self, news: tuple[Child | None, object]) -> None:
+        child, message = news
+        if child is None or child is not self._child:  # a wake-up, or from the dead
+            return
+        if isinstance(message, Ready):
+            self._is_ready = True
+            self._failed_starts = 0
+            self._status = "idle"
+        elif isinstance(message, Death):
+            self._on_death(message)
+        elif self._job is not None and getattr(message, "job", "") == self._job.id:
+            self._on_event(message)  # type: ignore[arg-type]
+
+    def _start_child(self) -> None:
+        has_jobs = bool(self._store.list_jobs(JobStatus.queued))
+        # A model that can't be loaded must not keep the worker from starting.
+        is_cold = has_jobs or self._failed_starts > 0
+        if self._failed_starts == 0:
+            self._status = "starting the worker"
+        try:
+            self._child = Child(self._worker, self._settings, self._on_message)
+        except OSError as error:
+            self._failed_starts += 1
+            self._schedule_start(f"the system refused: {error.strerror}")
+            return
+        self._child.send(WarmUp(None if is_cold else self._warm_model))
+
+    def _on_message(self, child: Child, message: object) -> None:
+        self._inbox.put((child, message))
+
+    def _start_next_job(self) -> None:
+        job = self._store.claim()
+        if job is None or self._child is None:
+            self._status = "idle"
+            return
+        self._job = job
+        self._cancelled_at = self._killed_at = None
+        if self._finish_if_saved(job):
+            return
+        self._status = f"running job {job.id}"
+        run = Run(job.id, job.request, str(self._output(job)), job.attempts + 1)
+        self._child.send(run)
+
+    def _see_to_cancel(self, job: Job) -> None:
+        if self._child is None:
+            return
+        now = time.monotonic()
+        if self._cancelled_at is None:
+            if self._store.is_cancel_wanted(job.id):
+                self._cancelled_at = now
+                self._child.send(Cancel(job.id))
+        elif self._killed_at is None:
+            if now - self._cancelled_at >= self._cancel_grace:
+                self._killed_at = now
+                self._child.kill()
+        elif now - self._killed_at >= KILL_SECONDS:  # held by the kernel or a driver
+            self._on_death(Death("it didn't end when killed", is_jobs_fault=False))
+
+    def _on_event(self, event: Event) -> None:
+        self._store.record(event)
+        if isinstance(event, Saved):
+            self._warm_model = self._job.request.model if self._job else None
+            self._store.finish(event.job, event.path)
+        elif isinstance(event, Failed):
+            self._store.fail(event.job, event.error)
+        elif isinstance(event, Stopped):
+            self._store.stopped(event.job)
+        self._tell(event)
+        if isinstance(event, Saved | Failed | Stopped):
+            self._job = None
+            self._settled.set()
+
+    def _on_death(self, death: Death) -> None:
+        was_ready, self._child, self._is_ready = self._is_ready, None, False
+        self._failed_starts += not was_ready
+        self._schedule_start(death.reason)
+        job = self._job
+        if job is None:
+            return
+        if not self._finish_if_saved(job):
+            self._remove_part(job)
+            if self._store.is_cancel_wanted(job.id):
+                self._on_event(Stopped(job=job.id))
+            else:
+                self._give_back(job, death)
+
+    def _tell(self, event: Event) -> None:
+        if self._listener is not None:
+            self._listener(event)
+
+    def _give_back(self, job: Job, death: Death) -> None:
+        """The worker died on ``job``: it runs again, or was the last straw."""
+        attempts = job.attempts + death.is_jobs_fault
+        what = "The job starts again."
+        if attempts >= MOST_ATTEMPTS:
+            what = "The job is given up."
+        elif death.is_jobs_fault:
+            what = f"The job starts again, attempt {attempts + 1} of {MOST_ATTEMPTS}."
+        warned = Warned(job=job.id, message=f"The worker died: {death.reason}. {what}")
+        self._store.record(warned)
+        left = self._store.interrupted(job.id, death.reason, blame=death.is_jobs_fault)
+        self._tell(warned)
+        if left.status is JobStatus.failed:
+            failed = Failed(job=job.id, error=left.error or "", detail=death.reason)
+            self._store.record(failed)
+            self._tell(failed)
+        self._job = None
+        self._settled.set()
+
+    def _schedule_start(self, reason: str) -> None:
+        failed = self._failed_starts
+        seconds = RESTART_SECONDS[min(failed, len(RESTART_SECONDS) - 1)]
+        self._start_at = time.monotonic() + seconds
+        self._status = f"restarting the worker, which died: {reason}"
+        if failed:
+            times = "once" if failed == 1 else f"{failed} times in a row"
+            self._status = (
+                f"the worker can't start; it died {times}: {reason}. "
+                f"The next try is in {seconds:.0f} s"
+            )
+        self._settled.set()
+
+    def _finish_if_saved(self, job: Job) -> bool:
+        """A video appears only when it is whole, so if it is there, it is done,
+        though nobody lived to say so."""
+        output = self._output(job)
+        if not output.exists():
+            return False
+        began = job.started_at.timestamp() if job.started_at else 0.0
+        seconds = max(output.stat().st_mtime - began, 0.0)
+        self._on_event(Saved(job=job.id, path=str(output), seconds=seconds))
+        self._remove_part(job)
+        return True
+
+    def _output(self, job: Job) -> Path:
+        return output_path(job.id, job.created_at, job.request, self._outputs)
+
+    def _remove_part(self, job: Job) -> None:
+        with contextlib.suppress(OSError):  # in use on Windows: it stays for now
+            part_path(self._output(job), job.id).unlink(missing_ok=True)
+
+    def _end_child(self) -> None:
+        child, self._child, self._is_ready = self._child, None, False
+        if child is None:
+            return
+        child.kill()
+        end = time.monotonic() + KILL_SECONDS
+        while (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(Empty):
+                sender, message = self._inbox.get(timeout=left)
+                if sender is child and isinstance(message, Death):
+                    return
