@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 from engine.family import FAMILIES
 from engine.settings import Settings
 from tests.fakes import register_fake_family
+
+# Read when huggingface_hub is imported, here and in the processes that tests start:
+# nothing in a test reaches the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture

@@ -256,6 +256,24 @@ def _comparable(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
 
 
+NEEDED_BY_OTHERS = {
+    "ftfy": "diffusers cleans Wan's prompts with it",
+}
+"""Pinned packages that no file of ours imports, and who does."""
+
+
+def test_every_pin_is_used() -> None:
+    distributions = packages_distributions()
+    imported = {
+        _comparable(name)
+        for file in _code_files()
+        for _, module in imports(tree_of(file), "")
+        for name in distributions.get(module.partition(".")[0], [])
+    }
+    pinned = {_comparable(package) for package in _pins("requirements.txt")}
+    assert pinned - imported == {_comparable(name) for name in NEEDED_BY_OTHERS}
+
+
 def test_every_pin_is_exact_and_installed() -> None:
     pins = _pins("requirements.txt") | _pins("requirements-dev.txt")
     wrong = {
