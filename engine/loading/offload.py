@@ -1,7 +1,7 @@
 """Memory profiles: where a model's parts lie while it works.
 
 The only module that imports mmgp, and only when a profile is used: importing it
-patches safetensors for the whole process. No profile changes a result: weights keep
+changes other libraries for the whole process. No profile changes a result: weights keep
 the precision that they were loaded in.
 """
 
@@ -148,9 +148,7 @@ def _place_by_mmgp(pipeline: Any, profile: int) -> Callable[[], None]:
     import torch
 
     try:
-        # It greets on stdout, which belongs to whoever reads the app's events.
-        with contextlib.redirect_stdout(sys.stderr):
-            from mmgp import offload
+        offload = import_mmgp()
     except ImportError as error:
         raise UserError(
             f"memory profile {profile} needs mmgp ({error}): pip install mmgp"
@@ -159,6 +157,7 @@ def _place_by_mmgp(pipeline: Any, profile: int) -> Callable[[], None]:
         if isinstance(component, torch.nn.Module):
             keep_precision(component)
     try:
+        # It greets on stdout, which belongs to whoever reads the app's events.
         with contextlib.redirect_stdout(sys.stderr):
             manager = offload.profile(
                 pipeline,
@@ -172,6 +171,31 @@ def _place_by_mmgp(pipeline: Any, profile: int) -> Callable[[], None]:
         torch.set_default_device(None)
     release: Callable[[], None] = manager.release
     return release
+
+
+def import_mmgp() -> Any:
+    """mmgp's offload module, without what importing it does to others.
+
+    It puts its own reader in the place of safetensors', which transformers then calls
+    with arguments that it doesn't know: no second model could be loaded.
+    """
+    import accelerate.utils.modeling
+    import safetensors.torch
+    import transformers.modeling_utils
+
+    changed = [
+        (safetensors, "safe_open"),
+        (safetensors.torch, "load_file"),
+        (accelerate.utils.modeling, "safe_open"),
+        (accelerate.utils.modeling, "safe_load_file"),
+        (transformers.modeling_utils, "safe_open"),
+    ]
+    originals = [getattr(module, name) for module, name in changed]
+    from mmgp import offload
+
+    for (module, name), original in zip(changed, originals, strict=True):
+        setattr(module, name, original)
+    return offload
 
 
 def keep_precision(component: Any) -> None:

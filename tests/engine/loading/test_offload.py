@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +14,7 @@ from engine.loading.offload import (
     component_sizes,
     keep_precision,
 )
-from engine.settings import Settings
+from engine.settings import PROJECT, Settings
 from tests.tiny_wan import make_transformer, make_vae
 
 SMALL = {"text_encoder": 11 * GIB, "transformer": 3 * GIB, "vae": GIB}
@@ -75,3 +77,14 @@ def test_every_module_keeps_its_precision_under_mmgp():
         )
     assert transformer._convertWeightsFloatTo == torch.bfloat16
     assert vae._convertWeightsFloatTo == torch.float32
+
+
+def test_no_memory_profile_changes_a_result(tmp_path):
+    program = [sys.executable, "-m", "tests.fake_cuda", str(tmp_path)]
+    done = subprocess.run(
+        program, capture_output=True, text=True, check=False, cwd=PROJECT
+    )
+    assert done.returncode == 0, done.stderr
+    expected = [f"profile {profile}: same" for profile in "12345"]
+    # mmgp's greeting must not be among the lines: stdout belongs to the app.
+    assert done.stdout.splitlines() == [*expected, "default device: cpu"]
