@@ -46,6 +46,8 @@ COME_WITH = {
     "numpy": "diffusers",
     "PIL": "diffusers",
     "tokenizers": "transformers",
+    "filelock": "huggingface_hub",
+    "psutil": "accelerate",
     "typing_extensions": "pydantic",
     "pydantic_core": "pydantic",
     "fastapi": "gradio",
