@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.source_tree import ROOT
 
 DOCS = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "ckpts/README.md"]
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")]
 )
 COMMAND_LINE = "docs/command-line.md"
 
