@@ -31,6 +31,8 @@ def main(
     except UserError as error:
         sys.stderr.write(f"wgp: {error}\n")
         return 2
+    except KeyboardInterrupt:  # before anything ran
+        return 130
 
 
 if __name__ == "__main__":

@@ -145,23 +145,22 @@ def _run(
         outputs=options.output_dir or options.settings.outputs,
         on_event=reporter.on_event,
     )
-    interrupted = False
     try:
         with reporter:
             supervisor.start()
             try:
                 supervisor.wait_until_empty()
             except KeyboardInterrupt:
-                interrupted = True
                 _cancel_all(store, reporter)
                 supervisor.wait_until_empty()
-        failed = store.list_jobs(JobStatus.failed)
+                return INTERRUPTED
+        return SOME_FAILED if store.list_jobs(JobStatus.failed) else ALL_DONE
+    except UserError as error:  # the worker can't start
+        sys.stderr.write(f"wgp: {error}\n")
+        return SOME_FAILED
     finally:
         supervisor.stop()
         store.close()
-    if interrupted:
-        return INTERRUPTED
-    return SOME_FAILED if failed else ALL_DONE
 
 
 def _cancel_all(store: JobStore, reporter: Reporter) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.driver import RunningApp, open_page
+from tests.browser.driver import RunningApp
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_page_for_others_wants_the_printed_credentials(
     expect(page.get_by_text("Incorrect")).to_be_visible()
     page.get_by_label("password").fill(password)
     page.get_by_role("button", name="Login").click()
-    open_page(page, listening)
+    expect(page.locator("#generate")).to_be_visible(timeout=30_000)
     context.close()
 
 
