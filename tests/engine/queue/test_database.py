@@ -97,7 +97,7 @@ def test_empty_file_is_a_new_queue(file):
 
 def test_folder_that_refuses_is_told(tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match="can't use the queue in .*taken"):
+    with pytest.raises(UserError, match=r"can't use the queue in .*taken"):
         SqliteJobStore(tmp_path / "taken" / "queue.sqlite")
     with pytest.raises(UserError, match="unable to open database file"):
         SqliteJobStore(tmp_path)

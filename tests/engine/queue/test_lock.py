@@ -57,5 +57,5 @@ def test_folder_is_free_again_after_the_block(tmp_path):
 
 def test_folder_that_can_not_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="can't use .*file for data"):
+    with pytest.raises(UserError, match=r"can't use .*file for data"):
         lock.hold(tmp_path / "file").__enter__()

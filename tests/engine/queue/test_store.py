@@ -108,7 +108,7 @@ class TestSqliteJobStore(StoreContract):
     def test_full_disk_is_told_and_nothing_is_added(self, store):
         pages = store._db.execute("PRAGMA page_count").fetchone()[0]
         store._db.execute(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(UserError, match="the queue can't be written: .*full"):
+        with pytest.raises(UserError, match=r"the queue can't be written: .*full"):
             add(store, *("x" * 10_000 for _ in range(10)))
         store._db.execute("PRAGMA max_page_count = 100000")
         assert store.list_jobs() == []
