@@ -246,7 +246,10 @@ class Supervisor:
 
     def _on_death(self, death: Death) -> None:
         was_ready, self._child, self._is_ready = self._is_ready, None, False
-        self._failed_starts += not was_ready
+        if not was_ready:
+            # A kill from outside makes careful, but doesn't prove that it can't start.
+            failed = self._failed_starts
+            self._failed_starts = failed + 1 if death.is_jobs_fault else max(failed, 1)
         self._schedule_start(death.reason)
         job = self._job
         if job is None:
