@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -44,6 +45,9 @@ class Generator:
     process."""
 
     def __init__(self, settings: Settings) -> None:
+        # Read when torch is loaded. Threads that spin while they wait steal the time of
+        # a browser beside them, and both lose: jobs took three times as long.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._settings = settings
         self._resident = ResidentModel(settings)
 

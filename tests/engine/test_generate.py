@@ -219,7 +219,7 @@ def test_a_start_image_reaches_the_family(settings, request_of, generator, tmp_p
 
 def test_the_fake_needs_no_torch_and_little_time(settings):
     program = (
-        "import sys, time\n"
+        "import os, sys\n"
         "from pathlib import Path\n"
         "from tests.fakes import register_fake_family\n"
         "from engine.generate import generate\n"
@@ -229,6 +229,7 @@ def test_the_fake_needs_no_torch_and_little_time(settings):
         "data = {'model': 'fake-model', 'prompt': 'a red square'}\n"
         "generate(data, settings=settings)\n"
         "assert 'torch' not in sys.modules\n"
+        "assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'\n"
     )
     command = [sys.executable, "-c", program, str(settings.root)]
     subprocess.run(command, check=True)
