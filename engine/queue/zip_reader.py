@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,7 +24,16 @@ SMALL = 16 << 20
 """Bytes up to which the ratio says nothing."""
 
 BLOCK = 1 << 20
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,  # a place in the file that can't be
+    ValueError,
+)
+"""What ``zipfile`` raises for files that are damaged."""
 
 
 class ZipReader:
@@ -65,16 +75,20 @@ def open_zip(file: Path, names: re.Pattern[str]) -> Iterator[ZipReader]:
     Raises ``UnreadableFile`` that says what is wrong with it, and with which entry.
     """
     try:
-        archive = zipfile.ZipFile(file)
+        opened = file.open("rb")
     except OSError as error:
         raise UnreadableFile(f"can't read {file}: {error.strerror}") from error
-    except BROKEN as error:
-        raise UnreadableFile(
-            f"{file.name} isn't a saved queue: it isn't a zip file, or not a whole one"
-        ) from error
-    with archive:
-        _check(archive, file.name, names)
-        yield ZipReader(archive, file.name)
+    with opened:
+        try:
+            archive = zipfile.ZipFile(opened)
+        except BROKEN as error:
+            raise UnreadableFile(
+                f"{file.name} isn't a saved queue: it isn't a zip file, or not a whole "
+                "one"
+            ) from error
+        with archive:
+            _check(archive, file.name, names)
+            yield ZipReader(archive, file.name)
 
 
 def _check(archive: zipfile.ZipFile, name: str, names: re.Pattern[str]) -> None:
