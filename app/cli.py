@@ -14,16 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.queue.store import SqliteJobStore
-from engine.queue.supervisor import Supervisor
-from engine.queue.worker import main as worker_main
-
 from app.options import Options
 from app.reporters import Reporter, choose_reporter
 from engine.errors import Problem, RequestError, UnreadableFile, UserError
 from engine.events import Stopped
 from engine.queue import archive
 from engine.queue.job import JobStatus, JobStore
+from engine.queue.store import SqliteJobStore
+from engine.queue.supervisor import Supervisor
+from engine.queue.worker import main as worker_main
 from engine.request import GenerationRequest
 from engine.settings import Settings
 from engine.validate import accept, check, read_json

@@ -73,13 +73,18 @@ def _build_media(form: Form, variant: ModelVariant) -> None:
         for name, label in MEDIA_LABELS.items():
             shared = {"label": label, "visible": name in variant.media, **_named(name)}
             if name in ("image_start", "image_end"):
-                component: Any = gr.Image(type="filepath", height=180, **shared)
+                component: Any = gr.Image(
+                    type="filepath",
+                    sources=["upload", "clipboard"],
+                    height=180,
+                    **shared,
+                )
             elif name == "image_refs":
                 component = gr.File(
                     file_count="multiple", file_types=["image"], height=180, **shared
                 )
             else:
-                component = gr.Video(height=180, **shared)
+                component = gr.Video(sources=["upload"], height=180, **shared)
             form.fields[name] = component
 
 
@@ -145,12 +150,12 @@ def _build_advanced(form: Form, variant: ModelVariant) -> None:
             ("fps", "Frames per second"),
         ):
             form.fields[name] = gr.Number(
-                value=values.get(name), label=label, min_width=110, **_named(name)
+                value=values.get(name), label=label, min_width=170, **_named(name)
             )
         form.fields["scheduler"] = gr.Dropdown(
             choices=scheduler_choices(variant),
             value=values["scheduler"],
             label="Scheduler",
-            min_width=140,
+            min_width=170,
             **_named("scheduler"),
         )

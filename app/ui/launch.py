@@ -10,16 +10,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from engine.queue.store import SqliteJobStore
-from engine.queue.supervisor import Supervisor
-from engine.queue.worker import main as worker_main
-
 from app.options import Options
 from app.ui.credentials import Credentials, choose_credentials
 from engine.errors import MissingWeights, UnreadableFile, UserError
 from engine.family import ModelVariant, all_variants
 from engine.loading.weights import find_weights
 from engine.queue import lock
+from engine.queue.store import SqliteJobStore
+from engine.queue.supervisor import Supervisor
+from engine.queue.worker import main as worker_main
 from engine.settings import Settings
 
 LARGEST_UPLOAD = "2gb"

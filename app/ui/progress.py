@@ -10,6 +10,9 @@ from app.ui.snapshot import Snapshot
 from engine.events import Phase, Warned
 from engine.queue.job import Job, JobStatus
 
+QUIET_STATES = ("idle", "starting", "running", "stopped")
+"""Of the worker: while there is nothing to do, nobody needs to know of these."""
+
 
 def progress_card(now: Snapshot) -> str:
     """What the worker does at this moment, or why it does nothing."""
@@ -19,12 +22,12 @@ def progress_card(now: Snapshot) -> str:
         waiting = count(len(now.queued), "video waits", "videos wait")
         return _card("paused", "Paused", f"{waiting}. Press Resume to go on.")
     if now.queued:
-        return _card("starting", "Getting ready", now.worker)
+        return _card("starting", "Getting ready", sentence(now.worker))
     if now.ended and now.ended[0].status is JobStatus.failed:
         return _failed(now.ended[0])
-    if now.worker not in ("", "idle"):
-        return _card("idle", "Nothing to do yet", now.worker)
-    return ""
+    if now.worker.startswith(QUIET_STATES):
+        return ""
+    return _card("trouble", "Not ready", sentence(now.worker))
 
 
 def player(now: Snapshot) -> str:

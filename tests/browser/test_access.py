@@ -31,6 +31,7 @@ def test_page_for_others_wants_the_printed_credentials(
     page.get_by_label("password").fill("wrong")
     page.get_by_role("button", name="Login").click()
     expect(page.get_by_text("Incorrect")).to_be_visible()
+    page.get_by_label("username").fill(user)
     page.get_by_label("password").fill(password)
     page.get_by_role("button", name="Login").click()
     expect(page.locator("#generate")).to_be_visible(timeout=30_000)

@@ -84,11 +84,13 @@ def test_finished_video_dropped_on_the_page_brings_all_fields_back(
 
     page.reload()
     fill(page, "width", "64")
+    fill(page, "num_inference_steps", "2")
     page.locator("#field-prompt textarea").fill("something else")
     page.locator("#restore > button").click()
     page.locator("#drop input[type=file]").set_input_files(video)
     prompt = page.locator("#field-prompt textarea")
     expect(prompt).to_have_value("a red square in the rain")
+    open_more(page)
     for field, value in {**FIELDS, "num_frames": "13"}.items():
         box = page.locator(f"#field-{field} input[type=number]")
         expect(box).to_have_value(value)

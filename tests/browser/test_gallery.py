@@ -42,7 +42,7 @@ def test_settings_of_a_video_are_shown_and_used_again(
     open_gallery(page)
     page.locator(".tile").filter(has_text="a red square").click()
     detail = page.locator("#detail .detail")
-    for text in ("a red square", "4242", "Fake model", "64", "9"):
+    for text in ("a red square", "4242", "fake-model", "64", "9"):
         expect(detail).to_contain_text(text)
     shoot("detail")
     detail.get_by_text("Use these settings").click()

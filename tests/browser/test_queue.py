@@ -29,6 +29,12 @@ def resume(page: Page) -> None:
     expect(page.locator("#queue-pause")).to_have_text("Pause")
 
 
+def restore(page: Page, file: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#queue-restore").click()
+    chooser.value.set_files(file)
+
+
 def expect_waiting(page: Page, prompts: list[str]) -> None:
     shown = page.locator("#queue-rows .job.queued .prompt")
     expect(shown).to_have_text(prompts)
@@ -107,7 +113,7 @@ def test_saved_queue_comes_back_after_it_was_cleared(
     expect(page.locator("#notice")).to_contain_text("3 videos")
     shoot("cleared")
 
-    page.locator("#queue-restore input[type=file]").set_input_files(file)
+    restore(page, file)
     expect_waiting(page, THREE)
     shoot("restored")
     resume(page)
@@ -118,7 +124,7 @@ def test_saved_queue_comes_back_after_it_was_cleared(
 def test_broken_queue_file_is_refused_in_a_sentence(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "queue.zip"
     file.write_bytes(b"no zip at all")
-    page.locator("#queue-restore input[type=file]").set_input_files(file)
+    restore(page, file)
     expect(page.locator("#notice")).to_contain_text("queue.zip")
     expect(page.locator("#queue-rows .job")).to_have_count(0)
 
