@@ -33,6 +33,12 @@ REAL_DEFAULTS = {
     "scheduler": "unipc",
 }
 
+EXAMPLES = (
+    "A paper boat drifts down a rainy street, close up, reflections in the puddles",
+    "Waves roll against a lighthouse at dawn, aerial view, the camera circles slowly",
+    "A potter shapes a bowl on a turning wheel, warm light, shallow depth of field",
+)
+
 VARIANTS = (
     ModelVariant(
         id="wan-demo",
@@ -63,6 +69,11 @@ VARIANTS = (
         licence="Apache-2.0",
         schedulers=SCHEDULERS,
         prompt_hint="a red ball moving left on grass at day",
+        examples=(
+            "a yellow cube bouncing on sand at sunset",
+            "a purple ring spinning on a checkerboard at night",
+            "a blue cone circling on snow at day",
+        ),
     ),
     ModelVariant(
         id="wan2.1-t2v-1.3b",
@@ -78,6 +89,7 @@ VARIANTS = (
         licence="Apache-2.0",
         schedulers=SCHEDULERS,
         prompt_hint="A cat and a dog baking a cake together in a sunlit kitchen",
+        examples=EXAMPLES,
     ),
     ModelVariant(
         id="wan2.1-t2v-14b",
@@ -94,5 +106,6 @@ VARIANTS = (
         licence="Apache-2.0",
         schedulers=SCHEDULERS,
         prompt_hint="A cat and a dog baking a cake together in a sunlit kitchen",
+        examples=EXAMPLES,
     ),
 )

@@ -21,6 +21,7 @@ class GalleryTab:
         self.live = live
 
     def build(self) -> None:
+        self.live.add_notices("gallery")
         self.detail = gr.HTML("", js_on_load=ON_ACTION, elem_id="detail")
         self.tiles = gr.HTML("", js_on_load=ON_ACTION, elem_id="tiles")
         self.live.add("detail", self.detail, self._draw_detail)
@@ -52,14 +53,14 @@ class GalleryTab:
     ) -> Updates:
         output = self.gallery.find(name)
         if output is None or output.request is None:
-            session.notice = f"{name} is gone, or carries no settings."
+            session.note("gallery", f"{name} is gone, or carries no settings.")
             return {}
         try:
             updates = create.show(output.request)
         except UserError as error:
-            session.notice = str(error)
+            session.note("gallery", str(error))
             return {}
-        session.notice = "The form shows that video's settings."
+        session.note("form", "The form shows that video's settings.")
         return {**updates, tabs: gr.update(selected="create")}
 
     def _browse(self, action: str, name: str, session: Session) -> None:
@@ -72,9 +73,9 @@ class GalleryTab:
         elif action == "delete":
             try:
                 self.gallery.delete(name)
-                session.notice = f"{name} is deleted."
+                session.note("gallery", f"{name} is deleted.")
             except UserError as error:
-                session.notice = str(error)
+                session.note("gallery", str(error))
             session.opened = None
 
     def _draw_detail(self, now: Snapshot, session: Session) -> str:

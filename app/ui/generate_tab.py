@@ -97,7 +97,7 @@ class GenerateTab:
                 settings=self.services.settings,
             )
             self.services.store.add([request])
-            session.notice = ""
+            session.note("form")
         except RequestError as error:
             problems = error.problems
         updates = self.form.mark({}, problems)
@@ -109,9 +109,9 @@ class GenerateTab:
         try:
             request = read_settings_file(Path(file))
             updates = self.show(request)
-            session.notice = f"The form shows the settings of {Path(file).name}."
+            session.note("form", f"The form shows the settings of {Path(file).name}.")
         except UserError as error:
-            session.notice = str(error)
+            session.note("form", str(error))
         return {**updates, **self.live.refresh(session), self.drop: None}
 
     def show(self, request: GenerationRequest, **instead: Any) -> Updates:

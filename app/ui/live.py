@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -31,10 +32,19 @@ class Session:
 
     key: tuple[Any, ...] | None = None
     drawn: dict[str, Any] = field(default_factory=dict)
-    notice: str = ""
+    notices: dict[str, str] = field(default_factory=dict)
+    """What the last action led to, by the part of the page that it belongs to."""
     tiles: int = PAGE
     opened: str | None = None
     """File name of the video shown in full."""
+
+    def note(self, part: str, text: str = "") -> None:
+        """Say something in one part of the page, and nothing in the others."""
+        self.notices = {part: text} if text else {}
+
+    def notice(self, part: str) -> str:
+        text = self.notices.get(part, "")
+        return f'<p class="notice" role="status">{escape(text)}</p>' if text else ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,11 @@ class Live:
         draw: Callable[[Snapshot, Session], str | dict[str, Any]],
     ) -> None:
         self.panels.append(Panel(name, component, draw))
+
+    def add_notices(self, part: str) -> None:
+        """Make the place where one part of the page says what actions led to."""
+        place = gr.HTML("", elem_id=f"{part}-notice", elem_classes=["notice-place"])
+        self.add(f"{part}-notice", place, lambda _, session: session.notice(part))
 
     @property
     def outputs(self) -> list[Component]:

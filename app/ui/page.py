@@ -44,7 +44,7 @@ def build_page(services: Services) -> gr.Blocks:
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"), gr.Row(elem_id="create"):
                 with gr.Column(scale=5, min_width=300, elem_id="form"):
-                    generate, drop = _build_left(form)
+                    generate, drop = _build_left(form, live)
                 with gr.Column(scale=6, min_width=300, elem_id="stage"):
                     queue = QueueCard(services, live)
                     newest = gr.HTML("", js_on_load=ON_ACTION, elem_id="player")
@@ -62,14 +62,15 @@ def build_page(services: Services) -> gr.Blocks:
     return page
 
 
-def _build_left(form: Form) -> tuple[gr.Button, gr.File]:
+def _build_left(form: Form, live: Live) -> tuple[gr.Button, gr.File]:
     build_form(form, next(iter(all_variants().values())))
+    live.add_notices("form")
     generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
     with gr.Accordion("Settings from a finished video", open=False, elem_id="restore"):
         drop = gr.File(
             label="Drop a video or a request in JSON",
             file_types=[".mp4", ".json"],
-            height=110,
+            height=140,
             elem_id="drop",
         )
     return generate, drop

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class QueueCard:
                     min_width=70,
                     elem_id="queue-restore",
                 )
-            notice = gr.HTML("", elem_id="notice")
+            self.live.add_notices("queue")
             self.rows = gr.HTML("", js_on_load=ON_ACTION, elem_id="queue-rows")
             self.file = gr.DownloadButton(
                 "Saved queue", visible="hidden", elem_id="queue-file"
@@ -53,7 +52,6 @@ class QueueCard:
         self.live.add("running", self.running, lambda now, _: progress_card(now))
         self.live.add("title", title, lambda now, _: queue_title(now))
         self.live.add("rows", self.rows, lambda now, _: queue_rows(now))
-        self.live.add("notice", notice, lambda _, session: _notice(session))
         self.live.add("pause", self.pause, lambda now, _: _pause_label(now))
         self.live.add("clear", self.clear, lambda now, _: _only_if(now.queued))
         self.live.add("save", self.save, lambda now, _: _only_if(now.queued))
@@ -78,9 +76,9 @@ class QueueCard:
         data = event._data or {}
         try:
             act(self.services.store, str(data["action"]), str(data["job"]))
-            session.notice = ""
+            session.note("queue")
         except UserError as error:
-            session.notice = str(error)
+            session.note("queue", str(error))
         return self.live.refresh(session)
 
     def on_pause(self, session: Session) -> Updates:
@@ -93,15 +91,21 @@ class QueueCard:
 
     def on_clear(self, session: Session) -> Updates:
         cleared = self.services.store.clear()
-        session.notice = f"Took {count(cleared, 'video', 'videos')} off the queue."
+        number = count(cleared, "video", "videos")
+        session.note("queue", f"Took {number} off the queue.")
         return self.live.refresh(session)
 
     def on_save(self, session: Session) -> Updates:
         store, settings = self.services.store, self.services.settings
         jobs = store.list_jobs(JobStatus.running, JobStatus.queued)
         file = Path(tempfile.mkdtemp(dir=self.services.uploads)) / "queue.zip"
-        archive.save(jobs, file, settings.media)
-        session.notice = f"Saved {count(len(jobs), 'video', 'videos')} to queue.zip."
+        try:
+            archive.save(jobs, file, settings.root)
+        except UserError as error:
+            session.note("queue", str(error))
+            return {**self.live.refresh(session), self.file: None}
+        number = count(len(jobs), "video", "videos")
+        session.note("queue", f"Saved {number} to queue.zip.")
         return {**self.live.refresh(session), self.file: str(file)}
 
     def on_restore(self, file: str, session: Session) -> Updates:
@@ -110,9 +114,9 @@ class QueueCard:
                 Path(file), self.services.store, self.services.settings
             )
             number = count(len(jobs), "video", "videos")
-            session.notice = f"Put {number} back on the queue."
+            session.note("queue", f"Put {number} back on the queue.")
         except UserError as error:
-            session.notice = str(error)
+            session.note("queue", str(error))
         return {**self.live.refresh(session), self.upload: None}
 
 
@@ -126,9 +130,3 @@ def _pause_label(now: Snapshot) -> dict[str, Any]:
 
 def _only_if(jobs: list[Any]) -> dict[str, Any]:
     return {"interactive": bool(jobs)}
-
-
-def _notice(session: Session) -> str:
-    if not session.notice:
-        return ""
-    return f'<p class="notice" role="status">{escape(session.notice)}</p>'

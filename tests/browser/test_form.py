@@ -98,7 +98,7 @@ def test_finished_video_dropped_on_the_page_brings_all_fields_back(
     expect(steps).to_have_value("7")
     negative = page.locator("#field-negative_prompt textarea")
     expect(negative).to_have_value("blurry")
-    expect(page.locator("#notice")).to_contain_text(video.name)
+    expect(page.locator("#form-notice")).to_contain_text(video.name)
     shoot("restored")
 
 
@@ -120,7 +120,9 @@ def test_video_without_settings_is_refused_in_a_sentence(
     file.write_bytes(b"not a video")
     page.locator("#restore > button").click()
     page.locator("#drop input[type=file]").set_input_files(file)
-    expect(page.locator("#notice")).to_contain_text("holiday.mp4 isn't an MP4 video")
+    expect(page.locator("#form-notice")).to_contain_text(
+        "holiday.mp4 isn't an MP4 video"
+    )
 
 
 def test_start_image_reaches_the_video(

@@ -48,7 +48,7 @@ def test_settings_of_a_dropped_video_make_the_same_video_again(
     page.reload()
     page.locator("#restore > button").click()
     page.locator("#drop input[type=file]").set_input_files(first)
-    expect(page.locator("#notice")).to_contain_text(first.name)
+    expect(page.locator("#form-notice")).to_contain_text(first.name)
     page.locator("#generate").click()
     expect(page.locator("#queue-rows .job.done")).to_have_count(2)
     one, other = (app.root / "outputs").glob("*.mp4")

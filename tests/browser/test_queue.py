@@ -110,7 +110,7 @@ def test_saved_queue_comes_back_after_it_was_cleared(
     page.once("dialog", lambda dialog: dialog.accept())
     page.locator("#queue-clear").click()
     expect(page.locator("#queue-rows .job.queued")).to_have_count(0)
-    expect(page.locator("#notice")).to_contain_text("3 videos")
+    expect(page.locator("#queue-notice")).to_contain_text("3 videos")
     shoot("cleared")
 
     restore(page, file)
@@ -125,7 +125,7 @@ def test_broken_queue_file_is_refused_in_a_sentence(page: Page, tmp_path: Path) 
     file = tmp_path / "queue.zip"
     file.write_bytes(b"no zip at all")
     restore(page, file)
-    expect(page.locator("#notice")).to_contain_text("queue.zip")
+    expect(page.locator("#queue-notice")).to_contain_text("queue.zip")
     expect(page.locator("#queue-rows .job")).to_have_count(0)
 
 

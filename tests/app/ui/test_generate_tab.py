@@ -133,8 +133,9 @@ def test_file_that_restores_nothing_is_told_in_a_sentence(
     file.write_bytes(content)
     updates = desk.tab.restore(str(file), desk.session)
     assert desk.shown(updates) == {}
-    assert said in desk.session.notice
-    assert desk.session.notice
+    notice = desk.session.notices["form"]
+    assert notice
+    assert said in notice
 
 
 def test_new_page_shows_the_newest_request_with_a_seed_still_to_draw(
