@@ -91,14 +91,16 @@ class Child:
             self._process.join()
             self._is_gone = True
         self._pipe.close()
-        code = self._process.exitcode or 0
+        code = self._process.exitcode
         self._on_message(self, death(code, out_of_memory=self._memory.ran_out()))
 
 
-def death(exit_code: int, *, out_of_memory: bool) -> Death:
+def death(exit_code: int | None, *, out_of_memory: bool) -> Death:
     """What an exit code as ``multiprocessing`` gives it (a signal's is negative)
     means. ``out_of_memory`` says whether the system has just ended a process because
     memory ran out."""
+    if exit_code is None:  # somebody else in this process has asked for it first
+        return Death("unknown cause", is_jobs_fault=False)
     if exit_code >= 0:
         shown = hex(exit_code) if exit_code > 0xFFFF else str(exit_code)
         return Death(f"exit code {shown}", is_jobs_fault=True)

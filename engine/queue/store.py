@@ -69,8 +69,7 @@ class SqliteJobStore:
                 return None
             with self._changing() as db:
                 row = db.execute(
-                    "UPDATE jobs SET status = 'running', started_at = ?, "
-                    "cancel_wanted = 0 WHERE id = ("
+                    "UPDATE jobs SET status = 'running', started_at = ? WHERE id = ("
                     "SELECT id FROM jobs WHERE status = 'queued' "
                     "ORDER BY priority DESC, position LIMIT 1"
                     f") RETURNING {JOB_COLUMNS}",

@@ -305,8 +305,8 @@ class Supervisor:
             return False
         began = job.started_at.timestamp() if job.started_at else 0.0
         seconds = max(output.stat().st_mtime - began, 0.0)
-        self._on_event(Saved(job=job.id, path=str(output), seconds=seconds))
         self._remove_part(job)
+        self._on_event(Saved(job=job.id, path=str(output), seconds=seconds))
         return True
 
     def _output(self, job: Job) -> Path:

@@ -22,6 +22,7 @@ from engine.settings import Settings
         (-999, "signal 999", True),
         (0, "exit code 0", True),
         (3, "exit code 3", True),
+        (None, "unknown cause", False),
         (0xC0000005, "exit code 0xc0000005", True),
     ],
 )

@@ -52,6 +52,15 @@ def crashing_while_warming_up(connection, settings):
     connection.recv()
 
 
+def killed_from_outside_at_first(connection, settings):
+    starts = settings.root / "starts"
+    starts.mkdir(exist_ok=True)
+    (starts / str(os.getpid())).touch()
+    if len(list(starts.iterdir())) <= 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fake_worker_main(connection, settings)
+
+
 class App:
     """A store with a supervisor, as the app has them."""
 
@@ -124,6 +133,16 @@ def videos(settings):
 
 def parts(settings):
     return list((settings.outputs / ".part").glob("*"))
+
+
+def leave_part(job, settings):
+    """Half a video of ``job``, as a dead worker leaves it; returns where the whole one
+    would be."""
+    output = output_path(job.id, job.created_at, job.request, settings.outputs)
+    part = part_path(output, job.id)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.write_bytes(b"half a video")
+    return output
 
 
 def test_job_becomes_a_video_that_carries_its_request(start, settings):
@@ -211,6 +230,7 @@ def test_job_that_kills_three_workers_fails_and_the_next_one_runs(
         f"The worker died: {reason}. The job is given up.",
     ]
     assert [event.error for event in app.said(Failed)] == [failed.error]
+    assert parts(app.settings) == []
 
 
 def test_worker_killed_from_outside_is_replaced_and_nobody_blamed(start):
@@ -235,7 +255,6 @@ def test_worker_that_dies_idle_is_replaced(start):
     app.until(lambda: app.supervisor.status() == "idle")
     first = app.worker()
     first.kill()
-    first.wait()
     [job] = app.add("a red ball")
     app.supervisor.wait_until_empty()
     assert app.status(job) is JobStatus.done
@@ -299,8 +318,8 @@ def test_worker_that_does_not_obey_is_killed_after_the_grace_time(start):
     assert 0.2 < time.monotonic() - began < 3
     assert app.status(job) is JobStatus.cancelled
     assert [event.job for event in app.said(Stopped)] == [job]
-    worker.wait(5)
     app.until(lambda: app.supervisor.status() == "idle")
+    assert not worker.is_running()
     assert app.worker().pid != worker.pid
 
 
@@ -354,10 +373,7 @@ def test_job_left_running_by_a_dead_app_is_done_if_its_video_is_there(
     with_video, without = dead.add("a red ball", "a blue ball")
     for _ in range(2):
         job = dead.store.claim()
-        output = output_path(job.id, job.created_at, job.request, settings.outputs)
-        part = part_path(output, job.id)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(b"half a video")
+        output = leave_part(job, settings)
         if job.id == with_video:
             output.write_bytes(b"a whole video")
     dead.store.close()
@@ -375,13 +391,29 @@ def test_cancel_that_the_app_did_not_survive_is_not_forgotten(
 ):
     dead = App(settings)
     [job] = dead.add("a red ball")
-    dead.store.claim()
+    leave_part(dead.store.claim(), settings)
     dead.store.cancel(job)
     dead.store.close()
     app = start()
     app.supervisor.wait_until_empty()
     assert app.status(job) is JobStatus.cancelled
     assert app.said(Started) == []
+    assert parts(settings) == []
+
+
+def test_queued_job_whose_video_is_there_does_not_run_again(
+    settings, use_fake_family, start
+):
+    dead = App(settings)
+    [job] = dead.add("a red ball")
+    output = leave_part(dead.store.get(job), settings)
+    output.write_bytes(b"a whole video")
+    dead.store.close()
+    app = start()
+    app.supervisor.wait_until_empty()
+    assert (app.status(job), app.said(Started)) == (JobStatus.done, [])
+    assert output.read_bytes() == b"a whole video"
+    assert parts(settings) == []
 
 
 def test_worker_that_can_not_start_is_tried_slowly_and_the_queue_stays(
@@ -409,6 +441,14 @@ def test_waiting_ends_when_the_worker_can_not_start(start, monkeypatch):
         UserError, match=r"the worker can't start; it died .* exit code"
     ):
         app.supervisor.wait_until_empty()
+
+
+def test_worker_killed_from_outside_while_it_starts_is_tried_again(start, monkeypatch):
+    monkeypatch.setattr(supervisor_module, "RESTART_SECONDS", (0.0, 0.05))
+    app = start(worker=killed_from_outside_at_first)
+    [job] = app.add("a red ball")
+    app.supervisor.wait_until_empty()
+    assert (app.status(job), app.store.get(job).attempts) == (JobStatus.done, 0)
 
 
 def test_waiting_ends_when_the_supervisor_does(start):
