@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -61,6 +62,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min"
 
 
+def phase_title(phase: Phase) -> str:
+    """What the phase does, in its own words where it has some."""
+    text = phase.message or PHASES[phase.phase]
+    return text[:1].upper() + text[1:]
+
+
 def pace(step: Step) -> str:
     """``step 3/20, 1.25 s/step, 21 s left``."""
     return (
@@ -85,16 +92,22 @@ class JsonReporter(AbstractContextManager["JsonReporter"]):
 
 
 class PlainReporter(AbstractContextManager["PlainReporter"]):
-    """A line for each thing worth a line in a log."""
+    """A line for each thing worth a line in a log, steps only now and then."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], seconds_between_steps: float = 2) -> None:
         self._titles = _titles(jobs)
+        self._between = seconds_between_steps
+        self._step_at = 0.0
         self._lock = threading.Lock()
 
     def on_event(self, event: Event) -> None:
         line = _line(event)
-        if line:
-            with self._lock:
+        with self._lock:
+            if isinstance(event, Step):
+                if time.monotonic() - self._step_at < self._between:
+                    return
+                self._step_at = time.monotonic()
+            if line:
                 sys.stdout.write(f"{self._titles[event.job]}: {line}\n")
                 sys.stdout.flush()
 
@@ -103,7 +116,7 @@ class PlainReporter(AbstractContextManager["PlainReporter"]):
 
 
 class BarReporter(AbstractContextManager["BarReporter"]):
-    """A bar for the running job; finished jobs stay above it as lines."""
+    """A bar for the running job; what is done or went wrong stays above it."""
 
     def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
         self._titles = _titles(jobs)
@@ -111,7 +124,7 @@ class BarReporter(AbstractContextManager["BarReporter"]):
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=20),
             TextColumn("{task.fields[pace]}"),
             console=console,
             transient=True,
@@ -125,24 +138,25 @@ class BarReporter(AbstractContextManager["BarReporter"]):
         self._progress.stop()
 
     def on_event(self, event: Event) -> None:
-        title = escape(self._titles[event.job])
         if isinstance(event, Started):
             self._drop_bar(event.job)
-            self._bars[event.job] = self._progress.add_task(title, total=None, pace="")
+            self._print(self._titles[event.job])
+            self._bars[event.job] = self._progress.add_task("", total=None, pace="")
         elif isinstance(event, Saved | Failed | Stopped | Warned):
             if not isinstance(event, Warned):
                 self._drop_bar(event.job)
-            self._progress.console.print(
-                f"{title}: {escape(_line(event))}", soft_wrap=True, highlight=False
-            )
+            self._print(f"  {_line(event)}")
         elif event.job in self._bars:
-            self._move_bar(self._bars[event.job], title, event)
+            self._move_bar(self._bars[event.job], event)
 
-    def _move_bar(self, bar: TaskID, title: str, event: Event) -> None:
+    def _print(self, line: str) -> None:
+        # Long paths stay whole, so that a terminal can open them.
+        self._progress.console.print(escape(line), soft_wrap=True, highlight=False)
+
+    def _move_bar(self, bar: TaskID, event: Event) -> None:
         if isinstance(event, Phase):
-            text = event.message or PHASES[event.phase]
             self._progress.reset(
-                bar, total=None, description=f"{title}: {escape(text)}", pace=""
+                bar, total=None, description=escape(phase_title(event)), pace=""
             )
         elif isinstance(event, Step):
             self._progress.update(
@@ -172,7 +186,7 @@ def _line(event: Event) -> str:
         case Started():
             line = f"started with {event.model} (attempt {event.attempt})"
         case Phase():
-            line = event.message or PHASES[event.phase]
+            line = phase_title(event)
         case Step():
             line = pace(event)
         case Warned():

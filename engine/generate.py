@@ -81,7 +81,7 @@ class Generator:
             out_of_memory_told(request, self._resident.device),
             outputs.appearing_when_finished(output, job) as part,
         ):
-            progress.begin("load", variant.title)
+            progress.begin("load", f"loading {variant.title}")
             model = self._resident.get(variant, progress)
             progress.begin("encode")
             conditioning = family.encode(model, request)

@@ -46,6 +46,7 @@ COME_WITH = {
     "numpy": "diffusers",
     "PIL": "diffusers",
     "tokenizers": "transformers",
+    "tqdm": "huggingface_hub",
     "filelock": "huggingface_hub",
     "psutil": "accelerate",
     "typing_extensions": "pydantic",

@@ -51,7 +51,7 @@ def serve(options: Options, worker: Callable[..., Any] | None = None) -> int:
             supervisor.start()
             stop.wait()
             _say("Ending. What was running goes on at the next start.")
-            page.close()
+            page.close(verbose=False)
         finally:
             supervisor.stop()
             store.close()

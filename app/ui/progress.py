@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from app.reporters import PHASES, duration
+from app.reporters import duration, phase_title
 from app.ui.markup import action, empty, facts, one_line, sentence, video_url
 from app.ui.snapshot import Snapshot
 from engine.events import Phase, Warned
@@ -66,7 +66,7 @@ def count(number: int, one: str, many: str) -> str:
 
 def _running(now: Snapshot, job: Job) -> str:
     phase, warned, step = now.newest(Phase), now.newest(Warned), now.step
-    title = (phase.message or PHASES[phase.phase]) if phase else "Starting"
+    title = phase_title(phase) if phase else "Starting"
     numbers = []
     if step is not None:
         numbers.append(f"step {step.step} of {step.total}")

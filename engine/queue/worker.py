@@ -40,6 +40,7 @@ def main(connection: Connection, settings: Settings) -> None:
     """Obey the commands that come through ``connection`` until its other end is
     gone."""
     _leave_the_terminal()
+    _share_no_locks()
     commands = _Commands(connection)
     from engine.generate import Generator
 
@@ -91,6 +92,14 @@ def _leave_the_terminal() -> None:
         faulthandler.enable()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # so that ffmpeg, too, is spared and ends with the worker
+
+
+def _share_no_locks() -> None:
+    """A worker that is killed can't give back tqdm's own lock, which is the system's;
+    Python would complain of it when the app ends."""
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())
 
 
 def _end_now() -> NoReturn:

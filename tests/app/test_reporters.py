@@ -49,7 +49,7 @@ def test_json_reporter_prints_one_event_per_line(
 def test_plain_reporter_tells_the_course_of_a_job(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with PlainReporter(JOBS) as reporter:
+    with PlainReporter(JOBS, seconds_between_steps=0) as reporter:
         reporter.on_event(Started(job="a", model="fake-model", attempt=2))
         reporter.on_event(Phase(job="a", phase="load"))
         reporter.on_event(STEP)
@@ -63,6 +63,13 @@ def test_plain_reporter_tells_the_course_of_a_job(
     ]
 
 
+def test_log_is_not_filled_with_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainReporter(JOBS, seconds_between_steps=60) as reporter:
+        for _ in range(50):
+            reporter.on_event(STEP)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_bars_show_phase_and_pace_and_leave_the_result() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=200)
@@ -73,6 +80,7 @@ def test_bars_show_phase_and_pace_and_leave_the_result() -> None:
         reporter._progress.refresh()
         reporter.on_event(Saved(job="a", path="/out/a.mp4", seconds=90))
     shown = screen.getvalue()
-    assert "[1/2] a red [bold]ball[/bold]: Making the video" in shown
+    assert "[1/2] a red [bold]ball[/bold]\n" in shown.replace("\r", "")
+    assert "Making the video" in shown
     assert "step 3/20, 1.25 s/step, 1 min 15 s left" in shown
     assert "saved /out/a.mp4 after 1 min 30 s" in shown
