@@ -8,7 +8,12 @@ import gradio as gr
 
 from app.ui import sizes
 from app.ui.form import MEDIA_LABELS, Form, scheduler_choices
-from app.ui.form_notes import length_note, model_note, prompt_examples
+from app.ui.form_notes import (
+    SHOW_FIRST_PROBLEM,
+    length_note,
+    model_note,
+    prompt_examples,
+)
 from app.ui.markup import ON_ACTION
 from engine.family import ModelVariant, all_variants
 
@@ -32,6 +37,7 @@ def build_form(form: Form, variant: ModelVariant) -> None:
             min_width=140,
             scale=2,
             elem_id="preset",
+            elem_classes=["field"],
             visible=False,
         )
     form.model_note = gr.HTML(model_note(variant, form.missing(variant)))
@@ -60,7 +66,7 @@ def build_form(form: Form, variant: ModelVariant) -> None:
     form.advanced = gr.Accordion("More settings", open=False, elem_id="advanced")
     with form.advanced:
         _build_advanced(form, variant)
-    form.problems = gr.HTML("", elem_id="problems")
+    form.problems = gr.HTML("", js_on_load=SHOW_FIRST_PROBLEM, elem_id="problems")
 
 
 def _named(name: str) -> dict[str, Any]:
@@ -98,6 +104,7 @@ def _build_size(form: Form, variant: ModelVariant) -> None:
             min_width=130,
             scale=2,
             elem_id="size",
+            elem_classes=["field"],
         )
         for name in ("width", "height"):
             form.fields[name] = gr.Number(

@@ -26,10 +26,11 @@ def prompt_examples(variant: ModelVariant) -> str:
         return ""
     chips = "".join(
         f'<button type="button" class="chip" data-action="example" '
-        f'data-prompt="{escape(prompt)}">{escape(prompt)}</button>'
+        f'data-prompt="{escape(prompt)}" title="{escape(prompt)}">'
+        f"{escape(prompt)}</button>"
         for prompt in prompts[:4]
     )
-    return f'<div class="examples"><span>Try</span>{chips}</div>'
+    return f'<div class="examples" aria-label="Prompts to try">{chips}</div>'
 
 
 def length_note(num_frames: float | None, fps: float | None) -> str:
@@ -46,3 +47,16 @@ def problem_list(problems: Sequence[Problem], labels: Mapping[str, str]) -> str:
         for problem in problems
     )
     return f'<ul class="problems" role="alert">{items}</ul>'
+
+
+SHOW_FIRST_PROBLEM = """
+watch('value', () => setTimeout(() => {
+  const field = document.querySelector('.field.invalid');
+  if (!props.value || !field) return;
+  const input = field.querySelector('textarea, input');
+  if (input) input.focus({preventScroll: true});
+  field.scrollIntoView({block: 'center'});
+}, 100));
+"""
+"""For the list's ``gr.HTML(js_on_load=...)``: the button may be far from the field,
+whose mark is drawn a moment after the list."""

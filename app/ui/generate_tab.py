@@ -73,12 +73,10 @@ class GenerateTab:
             form.fields[name] for name in ("model", "width", "height")
         )
         form.size.input(_pick_size, inputs=form.size, outputs=[width, height], **QUIET)
-        for side in (width, height):
+        # Each side only rounds itself: the other may be being typed just now.
+        for side, snap in ((width, _snap_width), (height, _snap_height)):
             side.blur(
-                _snap_size,
-                inputs=[model, width, height],
-                outputs=[width, height, form.size],
-                **QUIET,
+                snap, inputs=[model, width, height], outputs=[side, form.size], **QUIET
             )
         length = [form.fields["num_frames"], form.fields["fps"]]
         for component in length:
@@ -195,10 +193,20 @@ def _pick_size(choice: str) -> Any:
     return gr.skip() if choice == sizes.CUSTOM else sizes.parse_size(choice)
 
 
-def _snap_size(model: str, width: float | None, height: float | None) -> Any:
-    """Round both sides to what the model can make; an empty one stays for the user."""
-    variant = get_variant(model)
-    if not width or not height:
-        return gr.skip()
-    snapped = [variant.limits.snap_size(round(side)) for side in (width, height)]
-    return *snapped, sizes.choice_of(variant, *snapped)
+def _snap_width(model: str, width: float | None, height: float | None) -> Any:
+    snapped = _snap(model, width)
+    return gr.skip() if snapped is None else (snapped, _choice(model, snapped, height))
+
+
+def _snap_height(model: str, width: float | None, height: float | None) -> Any:
+    snapped = _snap(model, height)
+    return gr.skip() if snapped is None else (snapped, _choice(model, width, snapped))
+
+
+def _snap(model: str, pixels: float | None) -> int | None:
+    """The nearest that the model can make; an empty field stays for the user."""
+    return get_variant(model).limits.snap_size(round(pixels)) if pixels else None
+
+
+def _choice(model: str, width: object, height: object) -> str:
+    return sizes.choice_of(get_variant(model), width, height)

@@ -55,6 +55,15 @@ def test_wrong_fields_are_marked_with_the_reason(
     expect(page.locator("#problems .problems")).to_have_count(0)
 
 
+def test_first_wrong_field_comes_into_view(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 420})
+    open_more(page)
+    page.locator("#field-fps").scroll_into_view_if_needed()
+    page.locator("#generate").click()
+    expect(page.locator("#field-prompt")).to_be_in_viewport()
+    expect(page.locator("#field-prompt textarea")).to_be_focused()
+
+
 def test_size_snaps_to_what_the_model_makes(page: Page) -> None:
     fill(page, "width", "70")
     expect(page.locator("#field-width input")).to_have_value("64")
