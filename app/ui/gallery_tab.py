@@ -11,6 +11,7 @@ from app.ui.markup import ON_ACTION
 from app.ui.services import Services
 from app.ui.snapshot import Snapshot
 from engine.errors import UserError
+from engine.outputs import Output
 
 
 class GalleryTab:
@@ -82,4 +83,12 @@ class GalleryTab:
         opened = next(
             (each for each in now.outputs if each.path.name == session.opened), None
         )
-        return detail(opened) if opened else ""
+        return detail(opened, _seconds(now, opened)) if opened else ""
+
+
+def _seconds(now: Snapshot, output: Output) -> float | None:
+    """How long making this video took, ``None`` when its job is forgotten."""
+    for job in now.ended:
+        if job.output == str(output.path) and job.started_at and job.finished_at:
+            return (job.finished_at - job.started_at).total_seconds()
+    return None

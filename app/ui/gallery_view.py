@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from app.reporters import duration
 from app.ui.markup import empty, facts, one_line, video_url
 from engine.outputs import Output
 from engine.request import GenerationRequest
@@ -41,8 +42,9 @@ def tiles(outputs: Sequence[Output], shown: int) -> str:
     return f'<div class="tiles">{grid}</div>{more}'
 
 
-def detail(output: Output) -> str:
-    """One video with everything known about it, and what can be done with it."""
+def detail(output: Output, took: float | None) -> str:
+    """One video with everything known about it, and what can be done with it.
+    ``took`` is how many seconds making it took, where the queue still knows."""
     name = escape(output.path.name)
     prompt = output.request.prompt if output.request else output.path.stem
     use = (
@@ -55,7 +57,7 @@ def detail(output: Output) -> str:
         f'<article class="detail" data-name="{name}">'
         f'<video src="{video_url(output.path)}" autoplay loop muted playsinline '
         f'controls></video><div class="sheet"><p class="prompt">{escape(prompt)}</p>'
-        f"<dl>{_settings(output.request)}{_file_facts(output)}</dl>"
+        f"<dl>{_settings(output.request)}{_file_facts(output, took)}</dl>"
         f'<p class="path"><code>{escape(str(output.path))}</code>'
         f'<button type="button" class="act text" '
         f'data-copy="{escape(str(output.path))}">Copy path</button></p>'
@@ -91,10 +93,11 @@ def _settings(request: GenerationRequest | None) -> str:
     )
 
 
-def _file_facts(output: Output) -> str:
+def _file_facts(output: Output, took: float | None) -> str:
     made = output.created_at.astimezone().strftime("%d %b %Y, %H:%M")
     size = f"{output.bytes / 1e6:.1f} MB" if output.bytes > 1e5 else "under 0.1 MB"
-    return _fact("Made", made) + _fact("File", size)
+    known = _fact("Took", duration(took)) if took is not None else ""
+    return _fact("Made", made) + known + _fact("File", size)
 
 
 def _fact(label: str, value: str) -> str:

@@ -98,6 +98,8 @@ class GenerateTab:
             session.note("form")
         except RequestError as error:
             problems = error.problems
+        except UserError as error:  # the queue or the media can't be written
+            problems = [Problem("", str(error))]
         updates = self.form.mark({}, problems)
         return {**updates, **self.live.refresh(session)}
 

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def take_all(browser: Browser, app: RunningApp, images: Path) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page = browser.new_page(viewport={"width": 1280, "height": 960})
     open_page(page, app)
     for prompt in PROMPTS:
         page.locator("#field-seed input").fill("1")
@@ -74,7 +74,8 @@ def take(page: Page, image: Path) -> None:
         )
         page.evaluate(
             "document.querySelectorAll('video').forEach(video => {"
-            " video.pause(); video.currentTime = video.duration / 2; })"
+            " video.controls = false; video.pause();"
+            " video.currentTime = video.duration / 2; })"
         )
         page.wait_for_timeout(1000)
         page.screenshot(path=image.with_name(f"{image.name}-{scheme}.png"))

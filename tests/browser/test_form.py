@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
+from engine.media.video import probe
 from tests.browser.conftest import Shoot
 from tests.browser.driver import RunningApp, expect_status, generate
 
@@ -70,6 +72,25 @@ def test_size_snaps_to_what_the_model_makes(page: Page) -> None:
     fill(page, "height", "9999")
     expect(page.locator("#field-height input")).to_have_value("512")
     expect(page.locator("#size input")).to_have_value("Custom")
+
+
+@pytest.mark.parametrize(("typed", "made"), [("1000", 81), ("-1", 1)])
+def test_length_beyond_the_limits_is_brought_inside(
+    typed: str, made: int, page: Page, app: RunningApp
+) -> None:
+    page.locator("#field-num_frames input[type=number]").fill(typed)
+    generate(page, "a red square")
+    expect_status(page, "a red square", "done")
+    (video,) = (app.root / "outputs").glob("*.mp4")
+    assert probe(video).num_frames == made
+
+
+def test_length_between_two_that_work_is_marked(page: Page) -> None:
+    page.locator("#field-num_frames input[type=number]").fill("14")
+    page.locator("#field-prompt textarea").fill("a red square")
+    page.locator("#generate").click()
+    marked = page.locator("#field-num_frames.invalid")
+    expect(marked).to_contain_text("13 and 17 are the nearest that work")
 
 
 def test_length_is_told_in_seconds(page: Page) -> None:

@@ -55,17 +55,18 @@ def test_only_videos_of_the_folder_can_be_deleted(name: str, tmp_path: Path) -> 
 
 
 def test_detail_shows_all_settings_and_escapes_them() -> None:
-    shown = detail(output("a'b.mp4"))
+    shown = detail(output("a'b.mp4"), took=65)
     assert "&lt;i&gt;red&lt;/i&gt; &amp; round" in shown
     assert "<dt>Seed</dt><dd>5</dd>" in shown
     assert "<dt>Guidance</dt><dd>2</dd>" in shown
     assert "2.5 MB" in shown
+    assert "<dt>Took</dt><dd>1 min 05 s</dd>" in shown
     assert 'src="gradio_api/file=/out/a%27b.mp4"' in shown
     assert "Use these settings" in shown
 
 
 def test_video_without_settings_offers_no_use_of_them() -> None:
-    shown = detail(output("a.mp4", request=None))
+    shown = detail(output("a.mp4", request=None), took=None)
     assert "carries no settings" in shown
     assert 'data-action="use"' not in shown
 
