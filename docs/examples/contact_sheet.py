@@ -1,7 +1,5 @@
-"""Writes a picture of the newest video in a folder beside it, and prints both paths.
-
-    python -m docs.examples.contact_sheet outputs/demo
-"""
+"""Writes a picture of the newest video in a folder beside it, and prints both paths:
+``python -m docs.examples.contact_sheet outputs/demo``."""
 
 from __future__ import annotations
 
