@@ -1,0 +1,199 @@
+"""Wan 2.1 1.3B of the real size, random weights, on a GPU, under each memory profile:
+``python -m bench.gpu_wan``.
+
+Every run is a process of its own: load, encode, denoise two steps at 832 × 480 × 81,
+decode. Prints seconds and the peak of GPU memory, and how far the latents are from
+those of diffusers' pipeline called directly with the same weights and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+MODEL = "wan2.1-t2v-1.3b"
+PROMPT = "a red ball moving left on grass at day"
+STEPS = 2
+
+
+def write_weights(folder: Path) -> None:
+    """The real sizes, normal weights of deviation 0.02, in diffusers' layout."""
+    import torch
+    from diffusers import (
+        AutoencoderKLWan,
+        UniPCMultistepScheduler,
+        WanPipeline,
+        WanTransformer3DModel,
+    )
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    from demo.wan import make_tokenizer
+
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        transformer = WanTransformer3DModel(
+            num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, num_layers=30
+        )
+        text_encoder = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=256384,
+                d_model=4096,
+                d_kv=64,
+                d_ff=10240,
+                num_layers=24,
+                num_heads=64,
+            )
+        )
+        vae = AutoencoderKLWan()
+    for module in (transformer, text_encoder, vae):
+        for parameter in module.parameters():
+            parameter.data.normal_(std=0.02)
+    WanPipeline(
+        tokenizer=make_tokenizer(),
+        text_encoder=text_encoder,
+        transformer=transformer,
+        vae=vae,
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0
+        ),
+    ).save_pretrained(folder)
+
+
+def run_profile(root: Path, profile: str, latents_file: Path) -> dict[str, Any]:
+    """One video by the app's own code; seconds per phase and peak in GiB."""
+    import torch
+    from safetensors.torch import save_file
+
+    from engine.family import get_family, get_variant
+    from engine.loading.resident import ResidentModel
+    from engine.progress import Progress
+    from engine.settings import Settings
+    from engine.validate import accept
+
+    settings = Settings(root=root, profile=profile)  # type: ignore[arg-type]
+    asked = {
+        "model": MODEL,
+        "prompt": PROMPT,
+        "seed": 1,
+        "num_inference_steps": STEPS,
+    }
+    request = accept(asked, folder=None, settings=settings)
+    family = get_family("wan")
+    seconds: dict[str, float] = {}
+    steps: list[float] = []
+    clock = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal clock
+        torch.cuda.synchronize()
+        now = time.perf_counter()
+        seconds[name] = now - clock
+        clock = now
+
+    def on_step(_done: int, _total: int, _latents: torch.Tensor) -> None:
+        torch.cuda.synchronize()
+        steps.append(time.perf_counter())
+
+    progress = Progress("bench", lambda _: None, lambda: False)
+    model = ResidentModel(settings).get(get_variant(MODEL), progress)
+    lap("load")
+    conditioning = family.encode(model, request)
+    lap("encode")
+    latents = family.denoise(model, conditioning, request, on_step)
+    lap("denoise")
+    frames = sum(len(chunk) for chunk in family.decode(model, latents))
+    lap("decode")
+    assert frames == request.num_frames
+    save_file({"latents": latents.float().cpu().contiguous()}, latents_file)
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    return {**seconds, "last step": steps[-1] - steps[-2], "peak GiB": peak}
+
+
+def run_stock(root: Path, latents_file: Path) -> dict[str, Any]:
+    """The same by ``WanPipeline`` alone, all of it on the GPU."""
+    import torch
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline
+    from safetensors.torch import save_file
+
+    from engine.family import get_variant
+
+    variant = get_variant(MODEL)
+    folder = root / "ckpts" / variant.folder
+    clock = time.perf_counter()
+    vae = AutoencoderKLWan.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    pipeline = WanPipeline.from_pretrained(folder, vae=vae, torch_dtype=torch.bfloat16)
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(
+        pipeline.scheduler.config, flow_shift=variant.defaults["flow_shift"]
+    )
+    pipeline.to("cuda")
+    torch.cuda.synchronize()
+    loaded = time.perf_counter()
+    latents = pipeline(
+        PROMPT,
+        negative_prompt=variant.defaults["negative_prompt"],
+        num_inference_steps=STEPS,
+        guidance_scale=variant.defaults["guidance_scale"],
+        generator=torch.Generator("cpu").manual_seed(1),
+        output_type="latent",
+    ).frames
+    torch.cuda.synchronize()
+    done = time.perf_counter()
+    save_file({"latents": latents.float().cpu().contiguous()}, latents_file)
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    return {"load": loaded - clock, "denoise": done - loaded, "peak GiB": peak}
+
+
+def difference(a: Path, b: Path) -> str:
+    """How far two files of latents are apart, relative to the second."""
+    from safetensors.torch import load_file
+
+    mine, other = load_file(a)["latents"], load_file(b)["latents"]
+    return f"{float((mine - other).norm() / other.norm()):.1e}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, help="keep the weights here")
+    parser.add_argument("--profiles", default="auto,1,2,4,5")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    root = options.root or Path(tempfile.mkdtemp(prefix="wgp-bench-"))
+    file = root / f"{options.one}.safetensors"
+    if options.one == "weights":
+        write_weights(root / "ckpts" / MODEL)
+    elif options.one == "stock":
+        print(json.dumps(run_stock(root, file)))
+    elif options.one:
+        print(json.dumps(run_profile(root, options.one, file)))
+    else:
+        compare(root, options.profiles.split(","))
+
+
+def compare(root: Path, profiles: list[str]) -> None:
+    """Run each in a process of its own and print the table."""
+    if not (root / "ckpts" / MODEL / "model_index.json").exists():
+        in_process(root, "weights")
+    names = ["load", "encode", "denoise", "last step", "decode", "peak GiB"]
+    print("| run | " + " | ".join(names) + " | off stock |")
+    print("|---" * (len(names) + 2) + "|")
+    for run in ("stock", *profiles):
+        result = json.loads(in_process(root, run).splitlines()[-1])
+        row = [f"{result[name]:.2f}" if name in result else "" for name in names]
+        off = difference(root / f"{run}.safetensors", root / "stock.safetensors")
+        print(f"| {run} | " + " | ".join(row) + f" | {off} |", flush=True)
+
+
+def in_process(root: Path, one: str) -> str:
+    command = [sys.executable, "-m", "bench.gpu_wan", "--root", root, "--one", one]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+if __name__ == "__main__":
+    main()
