@@ -18,7 +18,7 @@ READY := $(VENV)/ready
 READY_DEV := $(VENV)/ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench screenshots lint chromium
+.PHONY: help run demo test check bench screenshots lint browser
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -38,17 +38,17 @@ lint: $(READY_DEV)
 check: lint
 	$(PY) -m pytest -q -m "not demo and not browser and not gpu"
 
-test: lint chromium
+test: lint browser
 	$(PY) -m pytest -q -m "not gpu"
 
 bench: $(READY_DEV)
 	for file in bench/cpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done
 
-screenshots: $(READY_DEV) chromium
+screenshots: $(READY_DEV) browser
 	$(PY) -m tests.browser.screenshots
 
-chromium:
-	@.ci/chromium
+browser: $(READY_DEV)
+	@.ci/browser $(PY)
 
 $(VENV)/made:
 	@.ci/python $(PYTHON)

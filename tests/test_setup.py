@@ -65,17 +65,25 @@ def test_missing_venv_package_is_named(tmp_path: Path) -> None:
 
 
 def test_named_chromium_is_taken() -> None:
-    assert script("chromium", CHROMIUM="/bin/sh") == (0, "")
+    assert script("browser", sys.executable, CHROMIUM="/bin/sh") == (0, "")
 
 
 def test_named_chromium_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    code, said = script("chromium", CHROMIUM=str(tmp_path / "none"))
+    code, said = script("browser", sys.executable, CHROMIUM=str(tmp_path / "none"))
     assert code == 1
     assert "can't be run" in said
 
 
 def test_missing_chromium_where_nothing_installs_it_is_told(tmp_path: Path) -> None:
-    code, said = script("chromium", PATH=str(tmp_path))
+    code, said = script("browser", sys.executable, PATH=str(tmp_path))
     assert code == 1
+    assert "need chromium" in said
     assert "Install Chromium or Chrome" in said
     assert "CHROMIUM=/path/to/chrome" in said
+
+
+def test_library_that_playwright_lacks_is_named(tmp_path: Path) -> None:
+    python = fake_python(tmp_path, says_no_to="playwright")
+    code, said = script("browser", python, PATH=str(tmp_path), CHROMIUM="/bin/sh")
+    assert code == 1
+    assert "need libatomic1" in said
