@@ -136,7 +136,9 @@ def _run(
 ) -> int:
     store = SqliteJobStore(scratch / "queue.sqlite")
     jobs = store.add(requests)
-    reporter = choose_reporter(jobs, as_json=options.json)
+    reporter = choose_reporter(
+        jobs, as_json=options.json, verbose=options.settings.verbose
+    )
     supervisor = Supervisor(
         store,
         options.settings,

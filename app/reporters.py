@@ -41,13 +41,14 @@ class Reporter(AbstractContextManager[object], Protocol):
     def on_event(self, event: Event) -> None: ...
 
 
-def choose_reporter(jobs: Sequence[Job], *, as_json: bool) -> Reporter:
-    """The reporter that fits where the output goes."""
+def choose_reporter(jobs: Sequence[Job], *, as_json: bool, verbose: int) -> Reporter:
+    """The reporter that fits where the output goes. ``verbose`` 0 tells only how jobs
+    end, 2 and more adds tracebacks."""
     if as_json:
         return JsonReporter()
-    if sys.stdout.isatty():
-        return BarReporter(jobs)
-    return PlainReporter(jobs)
+    if sys.stdout.isatty() and verbose > 0:
+        return BarReporter(jobs, verbose)
+    return PlainReporter(jobs, verbose)
 
 
 def duration(seconds: float) -> str:
@@ -94,14 +95,19 @@ class JsonReporter(AbstractContextManager["JsonReporter"]):
 class PlainReporter(AbstractContextManager["PlainReporter"]):
     """A line for each thing worth a line in a log, steps only now and then."""
 
-    def __init__(self, jobs: Sequence[Job], seconds_between_steps: float = 2) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], verbose: int = 1, seconds_between_steps: float = 2
+    ) -> None:
         self._titles = _titles(jobs)
+        self._verbose = verbose
         self._between = seconds_between_steps
         self._step_at = 0.0
         self._lock = threading.Lock()
 
     def on_event(self, event: Event) -> None:
-        line = _line(event)
+        if self._verbose == 0 and isinstance(event, Started | Phase | Step):
+            return
+        line = _line(event, self._verbose)
         with self._lock:
             if isinstance(event, Step):
                 if time.monotonic() - self._step_at < self._between:
@@ -118,8 +124,11 @@ class PlainReporter(AbstractContextManager["PlainReporter"]):
 class BarReporter(AbstractContextManager["BarReporter"]):
     """A bar for the running job; what is done or went wrong stays above it."""
 
-    def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], verbose: int = 1, console: Console | None = None
+    ) -> None:
         self._titles = _titles(jobs)
+        self._verbose = verbose
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             SpinnerColumn(),
@@ -145,7 +154,7 @@ class BarReporter(AbstractContextManager["BarReporter"]):
         elif isinstance(event, Saved | Failed | Stopped | Warned):
             if not isinstance(event, Warned):
                 self._drop_bar(event.job)
-            self._print(f"  {_line(event)}")
+            self._print(f"  {_line(event, self._verbose)}")
         elif event.job in self._bars:
             self._move_bar(self._bars[event.job], event)
 
@@ -178,7 +187,7 @@ def _titles(jobs: Sequence[Job]) -> dict[str, str]:
     return titles
 
 
-def _line(event: Event) -> str:
+def _line(event: Event, verbose: int) -> str:
     """What a log says of this event; previews say nothing."""
     match event:
         case Started(attempt=1):
@@ -194,7 +203,8 @@ def _line(event: Event) -> str:
         case Saved():
             line = f"saved {event.path} after {duration(event.seconds)}"
         case Failed():
-            line = f"failed: {event.error}"
+            detail = f"\n{event.detail}" if verbose > 1 and event.detail else ""
+            line = f"failed: {event.error}{detail}"
         case Stopped():
             line = "cancelled"
         case _:

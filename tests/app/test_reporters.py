@@ -63,6 +63,22 @@ def test_plain_reporter_tells_the_course_of_a_job(
     ]
 
 
+def test_verbose_0_tells_only_how_jobs_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainReporter(JOBS, verbose=0) as reporter:
+        reporter.on_event(Started(job="a", model="fake-model", attempt=1))
+        reporter.on_event(Phase(job="a", phase="load"))
+        reporter.on_event(STEP)
+        reporter.on_event(Failed(job="a", error="out of memory", detail="Traceback"))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("failed: out of memory")
+
+
+def test_verbose_2_adds_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainReporter(JOBS, verbose=2) as reporter:
+        reporter.on_event(Failed(job="a", error="out of memory", detail="Traceback"))
+    assert capsys.readouterr().out.endswith("failed: out of memory\nTraceback\n")
+
+
 def test_log_is_not_filled_with_steps(capsys: pytest.CaptureFixture[str]) -> None:
     with PlainReporter(JOBS, seconds_between_steps=60) as reporter:
         for _ in range(50):
@@ -73,7 +89,7 @@ def test_log_is_not_filled_with_steps(capsys: pytest.CaptureFixture[str]) -> Non
 def test_bars_show_phase_and_pace_and_leave_the_result() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=200)
-    with BarReporter(JOBS, console) as reporter:
+    with BarReporter(JOBS, console=console) as reporter:
         reporter.on_event(Started(job="a", model="fake-model", attempt=1))
         reporter.on_event(Phase(job="a", phase="denoise"))
         reporter.on_event(STEP)
