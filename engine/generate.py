@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def generate(
     """
     settings = settings or Settings()
     accepted = accept(request, folder=Path.cwd(), settings=settings)
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     job = secrets.token_hex(4)
     path = output or outputs.output_path(job, now, accepted, settings.outputs)
     generator = Generator(settings)

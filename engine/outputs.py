@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.errors import UnreadableFile, UserError
@@ -104,7 +104,7 @@ def list_outputs(folder: Path) -> list[Output]:
         found.append(
             Output(
                 path=path,
-                created_at=datetime.fromtimestamp(status.st_mtime, timezone.utc),
+                created_at=datetime.fromtimestamp(status.st_mtime, UTC),
                 bytes=status.st_size,
                 request=_request_in(path),
             )

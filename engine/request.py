@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
-from typing_extensions import Self
 
 SCHEMA = 1
 SEED_LIMIT = 2**32

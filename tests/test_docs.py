@@ -6,11 +6,11 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import get_args
 
 import pytest
-import tomllib
 
 import engine
 from app import cli
@@ -153,6 +153,17 @@ def test_documented_defaults_are_the_models_defaults() -> None:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def test_documented_limits_are_the_models_limits() -> None:
+    documented = [row[1:] for row in rows(section(MODELS, "Limits"))]
+    limits = [variant.limits for variant in all_variants().values()]
+    assert documented == [
+        [f"{each.min_size} to {each.max_size}" for each in limits],
+        [str(each.size_multiple) for each in limits],
+        [f"{each.max_frames} frames" for each in limits],
+        [f"{each.frames_multiple}k + 1 frames" for each in limits],
+    ]
 
 
 def test_every_scheduler_is_documented() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib.metadata import metadata, packages_distributions
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from tests.source_tree import (
     FAMILY_FOLDERS,
@@ -49,7 +49,6 @@ COME_WITH = {
     "tqdm": "huggingface_hub",
     "filelock": "huggingface_hub",
     "psutil": "accelerate",
-    "typing_extensions": "pydantic",
     "pydantic_core": "pydantic",
     "fastapi": "gradio",
     "starlette": "gradio",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from app.ui import estimate
@@ -109,5 +109,5 @@ def take(services: Services) -> Snapshot:
         paused=store.is_paused(),
         worker=services.worker_status(),
         outputs=services.gallery.outputs(),
-        now=datetime.now(timezone.utc),
+        now=datetime.now(UTC),
     )

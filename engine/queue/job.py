@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -16,7 +16,7 @@ MOST_ATTEMPTS = 3
 """A job that the worker didn't survive so often is given up."""
 
 
-class JobStatus(str, Enum):
+class JobStatus(StrEnum):
     """Where a job stands. Its row is kept; only this changes."""
 
     queued = "queued"

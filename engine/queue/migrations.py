@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.errors import UserError
@@ -63,5 +63,5 @@ def migrate(db: sqlite3.Connection, file: Path) -> None:
         for step in MIGRATIONS:
             if step.__name__ not in applied:
                 step(db)
-                now = datetime.now(timezone.utc).isoformat()
+                now = datetime.now(UTC).isoformat()
                 db.execute("INSERT INTO migrations VALUES (?, ?)", (step.__name__, now))

@@ -2,7 +2,7 @@
 
 import io
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
@@ -18,7 +18,7 @@ JOBS = [
         status=JobStatus.queued,
         request=GenerationRequest(model="fake-model", prompt=prompt),
         position=1,
-        created_at=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     for name, prompt in (("a", "a red [bold]ball[/bold]"), ("b", "blue " * 40))
 ]

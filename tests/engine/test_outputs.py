@@ -1,5 +1,5 @@
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from engine.outputs import (
 )
 from engine.request import GenerationRequest
 
-NOON = datetime(2026, 11, 23, 12, 0, 5, tzinfo=timezone.utc)
+NOON = datetime(2026, 11, 23, 12, 0, 5, tzinfo=UTC)
 REQUEST = GenerationRequest(model="wan-demo", prompt="A red ball, on grass!", seed=7)
 
 
@@ -111,7 +111,7 @@ def test_finished_videos_are_listed_newest_first_with_their_requests(tmp_path):
     ]
     assert [output.request and output.request.seed for output in listed] == [8, 7, None]
     assert listed[0].bytes == new.stat().st_size
-    assert listed[1].created_at == datetime.fromtimestamp(1_000_000, timezone.utc)
+    assert listed[1].created_at == datetime.fromtimestamp(1_000_000, UTC)
 
 
 def test_an_absent_folder_holds_no_videos(tmp_path):

@@ -1,6 +1,6 @@
 """How long the queue still takes."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,7 +8,7 @@ from app.ui.estimate import paces, queue_seconds, seconds_for
 from engine.queue.job import Job, JobStatus
 from engine.request import GenerationRequest
 
-START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 REQUEST = GenerationRequest(
     model="m", prompt="p", width=64, height=64, num_frames=9, num_inference_steps=10
 )

@@ -2,7 +2,7 @@
 
 import os
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ def video(folder: Path, name: str, age: float = 0) -> Path:
 
 
 def output(name: str, request: GenerationRequest | None = REQUEST) -> Output:
-    made = datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc)
+    made = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     return Output(Path("/out") / name, made, 2_500_000, request)
 
 
