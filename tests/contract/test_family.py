@@ -18,7 +18,7 @@ from tests.tiny_wan import write_tiny_wan
 TINY_WEIGHTS = {"wan": write_tiny_wan, "fake": lambda folder: folder}
 """How to write each family's first model in tiny: a new family adds a line."""
 
-SMALL = {"width": 80, "height": 64, "num_frames": 9, "num_inference_steps": 2}
+SMALL = {"width": 96, "height": 64, "num_frames": 9, "num_inference_steps": 2}
 
 
 @pytest.fixture(scope="module", params=[*FAMILIES, "fake"])
@@ -93,7 +93,7 @@ def test_a_request_becomes_a_right_video(generator, request_of, tmp_path):
     request = request_of()
     video = generator.generate(request, tmp_path / "a.mp4")
     info = probe(video)
-    assert (info.width, info.height, info.num_frames) == (80, 64, 9)
+    assert (info.width, info.height, info.num_frames) == (96, 64, 9)
     assert info.fps == pytest.approx(request.fps, abs=0.01)
     assert read_request(video) == request
 
