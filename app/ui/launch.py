@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.options import Options
@@ -30,9 +31,9 @@ def serve(options: Options, worker: Callable[..., Any] | None = None) -> int:
 
     Raises ``UserError`` when the port is taken or another copy runs on this root.
     """
-    stop = threading.Event()
+    asked_to_end: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: asked_to_end.put(number))
     settings = options.settings
     with lock.hold(settings.root):
         port = choose_port(settings.server_name, settings.server_port)
@@ -49,13 +50,22 @@ def serve(options: Options, worker: Callable[..., Any] | None = None) -> int:
         try:
             page = _launch(options, port, store, supervisor)
             supervisor.start()
-            stop.wait()
+            _wait_for(asked_to_end)
             _say("Ending. What was running goes on at the next start.")
             page.close(verbose=False)
         finally:
             supervisor.stop()
             store.close()
     return 0
+
+
+def _wait_for(asked_to_end: SimpleQueue[int]) -> None:
+    # A signal that comes just before a wait begins doesn't interrupt it, so no wait
+    # may be endless. The handler needs a queue that it can't find locked.
+    while True:
+        with contextlib.suppress(Empty):
+            asked_to_end.get(timeout=0.5)
+            return
 
 
 def choose_port(server_name: str, port: int) -> int:

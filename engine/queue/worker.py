@@ -39,6 +39,10 @@ MOST_DETAIL = 20_000
 def main(connection: Connection, settings: Settings) -> None:
     """Obey the commands that come through ``connection`` until its other end is
     gone."""
+    if os.name == "posix":
+        # Or a program that a library starts might hold the pipe open after the
+        # worker's death, and nobody would notice it.
+        os.set_inheritable(connection.fileno(), False)
     _leave_the_terminal()
     _share_no_locks()
     commands = _Commands(connection)
