@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from tests.fakes import register_fake_family
 # Read when huggingface_hub is imported, here and in the processes that tests start:
 # nothing in a test reaches the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# A shell starts background jobs with Ctrl-C ignored, and children inherit that: tests
+# that interrupt the app would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
