@@ -8,9 +8,11 @@ costs one job and other copies of the app aren't disturbed.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +149,9 @@ def _run(
         on_event=reporter.on_event,
     )
     try:
-        with reporter:
+        with reporter, _interrupts_noted() as is_interrupted:
             supervisor.start()
-            try:
-                supervisor.wait_until_empty()
-            except KeyboardInterrupt:
+            if not supervisor.wait_until_empty(is_interrupted):
                 _cancel_all(store, reporter)
                 supervisor.wait_until_empty()
                 return INTERRUPTED
@@ -162,6 +162,26 @@ def _run(
     finally:
         supervisor.stop()
         store.close()
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C raises nothing but is remembered; a second one ends the program.
+
+    Raised, it might leave a lock taken that another thread waits for.
+    """
+    interrupts: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, _frame: object) -> None:
+        interrupts.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(interrupts)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _cancel_all(store: JobStore, reporter: Reporter) -> None:

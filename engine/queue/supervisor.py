@@ -34,7 +34,13 @@ HOPELESS_STARTS = 4
 
 STORE_RETRY_SECONDS = 5.0
 TICK_SECONDS = 1.0
+INTERRUPT_SECONDS = 0.25
 KILL_SECONDS = 10.0
+
+
+def never() -> bool:
+    """Nobody interrupts."""
+    return False
 
 
 class Supervisor:
@@ -92,23 +98,25 @@ class Supervisor:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def wait_until_empty(self) -> None:
-        """Return when no job is queued or running, and ``on_event`` heard of all.
+    def wait_until_empty(self, is_interrupted: Callable[[], bool] = never) -> bool:
+        """Return True when no job is queued or running, and ``on_event`` heard of all;
+        False as soon as ``is_interrupted``.
 
         Raises ``UserError`` when the worker can't start, ``EngineError`` when the
         supervisor was stopped before.
         """
         waiting = (JobStatus.queued, JobStatus.running)
-        while True:
+        while not is_interrupted():
             self._settled.clear()
             is_working = self._thread.is_alive()
             if self._job is None and not self._store.list_jobs(*waiting):
-                return
+                return True
             if not is_working:
                 raise EngineError("the supervisor ended before the queue was empty")
             if self._failed_starts >= HOPELESS_STARTS:
                 raise UserError(f"{self._status}. What it printed says more")
-            self._settled.wait(TICK_SECONDS)
+            self._settled.wait(INTERRUPT_SECONDS)
+        return False
 
     def status(self) -> str:
         """What the worker does, for a person: ``idle`` or a sentence."""
