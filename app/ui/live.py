@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
+from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -31,6 +32,8 @@ class Session:
     """What one browser tab looks at; everything else lives in the store."""
 
     key: tuple[Any, ...] | None = None
+    sent: int = 0
+    """Number of the newest answer that drew something."""
     drawn: dict[str, Any] = field(default_factory=dict)
     notices: dict[str, str] = field(default_factory=dict)
     """What the last action led to, by the part of the page that it belongs to."""
@@ -59,9 +62,15 @@ class Panel:
 
 @dataclass
 class Live:
+    """Draws the panels. ``shown`` is a hidden field with the number of the answer that
+    the browser took last: an answer that was lost, or overtaken by an older one, is
+    noticed by it and made good."""
+
     services: Services
     session: Component
+    shown: Component
     panels: list[Panel] = field(default_factory=list)
+    lock: Lock = field(default_factory=Lock)
 
     def add(
         self,
@@ -78,29 +87,33 @@ class Live:
 
     @property
     def outputs(self) -> list[Component]:
-        return [*(panel.component for panel in self.panels), self.session]
+        return [*(panel.component for panel in self.panels), self.session, self.shown]
 
     def load(self, session: Session) -> Updates:
         """A page that was just opened: draw everything."""
         session.drawn.clear()
         return self.refresh(session)
 
-    def tick(self, session: Session) -> Updates:
+    def tick(self, session: Session, shown: str) -> Updates:
         """Updates of what changed since the last call, mostly nothing."""
+        if shown != str(session.sent):
+            return self.load(session)
         if snapshot.key(self.services) == session.key:
             return {self.session: gr.skip()}
         return self.refresh(session)
 
     def refresh(self, session: Session) -> Updates:
         """Updates of every panel that looks different now."""
-        # The key is taken first: what changes after it is drawn by the next tick.
-        session.key = snapshot.key(self.services)
-        now = snapshot.take(self.services)
-        updates: Updates = {self.session: session}
-        for panel in self.panels:
-            drawn = panel.draw(now, session)
-            if session.drawn.get(panel.name) != drawn:
-                session.drawn[panel.name] = drawn
-                new = drawn if isinstance(drawn, str) else gr.update(**drawn)
-                updates[panel.component] = new
+        with self.lock:  # so that a higher number is never an older picture
+            # The key is taken first: what changes after it is drawn by the next tick.
+            session.key = snapshot.key(self.services)
+            session.sent += 1
+            now = snapshot.take(self.services)
+            updates: Updates = {self.session: session, self.shown: str(session.sent)}
+            for panel in self.panels:
+                drawn = panel.draw(now, session)
+                if session.drawn.get(panel.name) != drawn:
+                    session.drawn[panel.name] = drawn
+                    new = drawn if isinstance(drawn, str) else gr.update(**drawn)
+                    updates[panel.component] = new
         return updates

@@ -40,7 +40,8 @@ def build_page(services: Services) -> gr.Blocks:
         fill_width=True,
     ) as page:
         gr.HTML(HEADER)
-        live = Live(services, gr.State(Session()))
+        shown = gr.Textbox(visible="hidden", elem_id="shown")
+        live = Live(services, gr.State(Session()), shown)
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"), gr.Row(elem_id="create"):
                 with gr.Column(scale=5, min_width=300, elem_id="form"):
@@ -86,5 +87,8 @@ def _wire_clock(page: gr.Blocks, live: Live, create: GenerateTab) -> None:
     }
     page.load(load, **both, **QUIET)
     gr.Timer(REDRAW_SECONDS).tick(
-        live.tick, inputs=live.session, outputs=live.outputs, **QUIET
+        live.tick,
+        inputs=[live.session, live.shown],
+        outputs=live.outputs,
+        **QUIET,
     )

@@ -81,7 +81,7 @@ def desk(services: Services, one_event_loop: None) -> Desk:
     with gr.Blocks():
         form = Form(services.missing)
         build_form(form, VARIANT)
-        live = Live(services, gr.State(Session()))
+        live = Live(services, gr.State(Session()), gr.Textbox())
         tab = GenerateTab(services, form, live, gr.File())
     session = Session()
     values = {component: component.value for component in form.inputs}
