@@ -101,7 +101,7 @@ def run_profile(root: Path, profile: str, latents_file: Path) -> dict[str, Any]:
         torch.cuda.synchronize()
         steps.append(time.perf_counter())
 
-    progress = Progress("bench", lambda _: None, lambda: False)
+    progress = Progress("bench")
     model = ResidentModel(settings).get(get_variant(MODEL), progress)
     lap("load")
     conditioning = family.encode(model, request)

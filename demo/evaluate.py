@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     settings = Settings(gpu=options.gpu)
-    progress = Progress("evaluation", lambda _: None, lambda: False)
+    progress = Progress("evaluation")
     model = ResidentModel(settings).get(get_variant(options.model), progress)
     chosen = {
         "num_inference_steps": options.steps,

@@ -12,14 +12,14 @@ from typing import Any
 
 import engine
 from engine import outputs
-from engine.events import Event, OnEvent
+from engine.events import OnEvent
 from engine.family import Family, LoadedModel, OnStep, get_family, get_variant
 from engine.loading.memory import out_of_memory_told
 from engine.loading.resident import ResidentModel
 from engine.media.image import strip_data_url
 from engine.media.inputs import portable
 from engine.media.video import VideoWriter
-from engine.progress import Progress
+from engine.progress import Progress, ignore, never
 from engine.request import GenerationRequest
 from engine.settings import Settings
 from engine.validate import accept
@@ -29,15 +29,6 @@ PREVIEW_SECONDS = 0.5
 
 PREVIEW_SHARE = 0.03
 """Previews may cost this share of the denoising time."""
-
-
-def ignore(event: Event) -> None:
-    """Nobody listens."""
-
-
-def never() -> bool:
-    """Nobody cancels."""
-    return False
 
 
 class Generator:
@@ -57,7 +48,7 @@ class Generator:
         if model is None:
             _ = self._resident.device
         else:
-            self._resident.get(get_variant(model), Progress("warm-up", ignore, never))
+            self._resident.get(get_variant(model), Progress("warm-up"))
 
     def generate(
         self,

@@ -9,12 +9,24 @@ from engine.errors import Cancelled
 from engine.events import Event, OnEvent, Phase, PhaseName, Preview, Step, Warned
 
 
+def ignore(event: Event) -> None:
+    """Nobody listens."""
+
+
+def never() -> bool:
+    """Nobody cancels or interrupts."""
+    return False
+
+
 class Progress:
     """Turns the course of one job into events; every call raises ``Cancelled`` once
     the job is cancelled."""
 
     def __init__(
-        self, job: str, on_event: OnEvent, is_cancelled: Callable[[], bool]
+        self,
+        job: str,
+        on_event: OnEvent = ignore,
+        is_cancelled: Callable[[], bool] = never,
     ) -> None:
         self.job = job
         self._on_event = on_event

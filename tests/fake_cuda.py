@@ -17,9 +17,8 @@ import torch
 
 from engine.errors import UserError
 from engine.family import LoadedModel, get_variant
-from engine.generate import ignore, never
 from engine.loading import offload
-from engine.progress import Progress
+from engine.progress import Progress, ignore, never
 from engine.request import GenerationRequest
 from engine.settings import Settings
 from tests.tiny_wan import write_tiny_wan

@@ -20,6 +20,7 @@ from engine.events import (
     Warned,
 )
 from engine.outputs import output_path, part_path
+from engine.progress import never
 from engine.queue import worker as default_worker
 from engine.queue.child import Child, Death
 from engine.queue.job import MOST_ATTEMPTS, Job, JobStatus, JobStore
@@ -36,11 +37,6 @@ STORE_RETRY_SECONDS = 5.0
 TICK_SECONDS = 1.0
 INTERRUPT_SECONDS = 0.25
 KILL_SECONDS = 10.0
-
-
-def never() -> bool:
-    """Nobody interrupts."""
-    return False
 
 
 class Supervisor:

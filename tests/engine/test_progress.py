@@ -1,8 +1,7 @@
 import pytest
 
 from engine.errors import Cancelled
-from engine.generate import never
-from engine.progress import Progress
+from engine.progress import Progress, never
 
 
 def test_steps_carry_pace_and_time_left(monkeypatch):

@@ -5,9 +5,8 @@ import pytest
 
 from engine.errors import Cancelled, MissingWeights
 from engine.family import get_variant
-from engine.generate import ignore, never
 from engine.loading.resident import ResidentModel
-from engine.progress import Progress
+from engine.progress import Progress, ignore, never
 from tests.fakes import FAMILY
 
 pytestmark = pytest.mark.usefixtures("use_fake_family")
