@@ -106,9 +106,9 @@ def run_profile(root: Path, profile: str, latents_file: Path) -> dict[str, Any]:
     lap("load")
     conditioning = family.encode(model, request)
     lap("encode")
-    latents = family.denoise(model, conditioning, request, on_step)
+    latents = family.denoise(model, conditioning, request, on_step, str)
     lap("denoise")
-    frames = sum(len(chunk) for chunk in family.decode(model, latents))
+    frames = sum(len(chunk) for chunk in family.decode(model, latents, request))
     lap("decode")
     assert frames == request.num_frames
     save_file({"latents": latents.float().cpu().contiguous()}, latents_file)

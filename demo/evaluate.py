@@ -64,8 +64,11 @@ def make_video(model: LoadedModel, prompt: str, **values: object) -> Tensor:
     request = accept(asked, folder=None, settings=Settings())
     family = get_family(model.variant.family)
     conditioning = family.encode(model, request)
-    latents = family.denoise(model, conditioning, request, lambda *_: None)
-    return torch.from_numpy(np.concatenate(list(family.decode(model, latents))))
+    latents = family.denoise(
+        model, conditioning, request, lambda *_: None, lambda _: None
+    )
+    frames = list(family.decode(model, latents, request))
+    return torch.from_numpy(np.concatenate(frames))
 
 
 def main() -> None:

@@ -35,10 +35,11 @@ VAE_PARTS = (
     (vae.Stage(33, 256, 3, 8e-4), 180.0),
 )
 POOL, TRAINING_CLIPS, RENDER_BATCH = 1024, 6144, 64
+LATENT_SECONDS = 240.0
 JUDGE_PARTS = 10
 """Of the training set's parts of 256 clips, so many teach the judge."""
-DENOISER = denoiser.Schedule(batch=256, lr=1.2e-3, seconds=320.0)
-BAKE = denoiser.Schedule(batch=192, lr=2e-4, seconds=45.0, warmup=20)
+DENOISER = denoiser.Schedule(batch=256, lr=1.2e-3, seconds=640.0)
+BAKE = denoiser.Schedule(batch=256, lr=2e-4, seconds=50.0, warmup=20)
 BAKED_GUIDANCE = 3.0
 LATENT_SHAPE = (wan.LATENT_CHANNELS, 9, SIZE // 16, SIZE // 16)
 
@@ -89,14 +90,15 @@ class Trainer:
         """Rendered clips, uint8 (count, 33, 256, 256, 3), with their scenes."""
         rng = torch.Generator().manual_seed(seed)
         generator = torch.Generator(self.device).manual_seed(seed)
-        drawn = draw(scenes, count, rng)
+        # Always whole batches: the renderer is compiled for one size.
+        drawn = draw(scenes, math.ceil(count / RENDER_BATCH) * RENDER_BATCH, rng)
         made = [
             render(
                 sample_clips(drawn[i : i + RENDER_BATCH], FRAMES, generator), SIZE, SIZE
             )
-            for i in range(0, count, RENDER_BATCH)
+            for i in range(0, len(drawn), RENDER_BATCH)
         ]
-        return torch.cat(made), drawn
+        return torch.cat(made)[:count], drawn[:count]
 
 
 def make_codec(model: nn.Module) -> vae.Codec:
@@ -166,40 +168,59 @@ def measure_latents(model: nn.Module, pool: Tensor) -> None:
 
 
 @torch.no_grad()
-def make_latents(trainer: Trainer) -> denoiser.Latents:
-    """The training set in latents, and the judge with it.
+def make_latents(trainer: Trainer) -> denoiser.Latents | None:
+    """The training set in latents, and the judge with it; None if time ran out.
 
     Each rendered clip gives four: itself, its mirror image, and both run backwards.
     """
-    file = trainer.state / "latents.safetensors"
-    train, held_out = split_scenes()
-    if file.exists():
-        stored = load_file(file, device=trainer.device)
-        scenes = [scene_of(labels) for labels in stored["labels"].tolist()]
-        return denoiser.Latents(stored["latents"], scenes)
-    model = wan.AutoencoderKLWan.from_pretrained(trainer.state / "vae")
-    model = codec.quicken(model).to(trainer.device)
-    latents: list[Tensor] = []
-    seen: list[Tensor] = []
-    scenes = []
-    for part in range(TRAINING_CLIPS // 256):
-        clips, drawn = trainer.clips(train, 256, seed=10_000 + part)
-        for view, named in turned(clips, drawn):
-            latents.append(encode_all(model, view))
-            if part < JUDGE_PARTS:
-                seen.append(look(view))
-            scenes += named
-    trainer.log(f"{len(scenes)} clips rendered and encoded")
-    made = denoiser.Latents(torch.cat(latents), scenes)
-    labels = label_tensor(scenes)
-    save_file({"latents": made.latents, "labels": labels}, file)
-    views = torch.cat(seen)
+    folder = trainer.state / "latents"
+    folder.mkdir(exist_ok=True)
+    spent = trainer.progress.get("latents", 0.0) if any(folder.iterdir()) else 0.0
+    clock = Clock(spent, LATENT_SECONDS, trainer.until)
+    if not clock.is_over():
+        model = wan.AutoencoderKLWan.from_pretrained(trainer.state / "vae")
+        model = codec.quicken(model).to(trainer.device)
+        for number in range(len(list(folder.iterdir())), TRAINING_CLIPS // 256):
+            if clock.is_over():
+                break
+            made = make_part(trainer, model, number)
+            save_file(made, folder / f"{number:03}.safetensors")
+        trainer.done("latents", clock.spent())
+    files = sorted(folder.iterdir())
+    trainer.log(f"{len(files) * 1024} clips rendered and encoded")
+    if time.time() > trainer.until:
+        return None
+    parts = [load_file(file, device=trainer.device) for file in files]
+    if not (trainer.state / "judge.safetensors").exists():
+        make_judge(trainer, parts[:JUDGE_PARTS])
+    labels = torch.cat([part["labels"] for part in parts]).tolist()
+    latents = torch.cat([part["latents"] for part in parts])
+    return denoiser.Latents(latents, [scene_of(row) for row in labels])
+
+
+def make_part(
+    trainer: Trainer, model: wan.AutoencoderKLWan, part: int
+) -> dict[str, Tensor]:
+    """256 rendered clips, four ways each: latents, labels and what the judge sees."""
+    train, _ = split_scenes()
+    clips, drawn = trainer.clips(train, 256, seed=10_000 + part)
+    views = list(turned(clips, drawn))
+    return {
+        "latents": torch.cat([encode_all(model, view) for view, _ in views]),
+        "labels": label_tensor([scene for _, scenes in views for scene in scenes]),
+        "seen": torch.cat([look(view) for view, _ in views]),
+    }
+
+
+def make_judge(trainer: Trainer, parts: list[dict[str, Tensor]]) -> None:
+    seen = torch.cat([part["seen"] for part in parts])
+    labels = torch.cat([part["labels"] for part in parts])
     with torch.enable_grad():
-        judge = train_judge(views, labels[: len(views)].to(trainer.device), seconds=25)
+        judge = train_judge(seen, labels, seconds=25)
     save_judge(judge, trainer.state / "judge.safetensors")
+    _, held_out = split_scenes()
     clips, drawn = trainer.clips(held_out, 256, seed=2)
     trainer.log(f"judge on held-out renders: {score(judge, clips, drawn)}")
-    return made
 
 
 def turned(clips: Tensor, scenes: list[Scene]) -> Iterator[tuple[Tensor, list[Scene]]]:
@@ -224,7 +245,8 @@ def encode_all(model: wan.AutoencoderKLWan, clips: Tensor) -> Tensor:
     return torch.cat(encoded)
 
 
-def make_denoiser(device: str) -> denoiser.Denoiser:
+def make_denoiser(device: str, *, fast: bool = False) -> denoiser.Denoiser:
+    """A new one; ``fast`` compiles it, which costs a minute for each batch size."""
     torch.manual_seed(0)
     tokenizer = wan.make_tokenizer()
     made = denoiser.Denoiser(
@@ -233,13 +255,17 @@ def make_denoiser(device: str) -> denoiser.Denoiser:
         tokenizer,
         wan.TEXT_LENGTH,
     )
-    made.transformer.compile_repeated_blocks(dynamic=False)
+    if fast:
+        made.transformer.compile_repeated_blocks(dynamic=False)
     return made
 
 
 def train_denoiser(trainer: Trainer) -> None:
     """The text encoder and the transformer, then guidance baked in."""
-    student = make_denoiser(trainer.device)
+    data = make_latents(trainer)
+    if data is None:
+        return
+    student = make_denoiser(trainer.device, fast=True)
     ema = make_denoiser(trainer.device)
     spent = trainer.progress.get("denoiser", 0.0)
     baked = trainer.progress.get("bake", 0.0)
@@ -247,14 +273,13 @@ def train_denoiser(trainer: Trainer) -> None:
     if spent == 0.0:
         start_from(student, ema)
     ema.modules().requires_grad_(False)
-    data = make_latents(trainer)
     if spent < DENOISER.seconds:
         clock = Clock(spent, DENOISER.seconds, trainer.until)
         denoiser.train(student, ema, data, DENOISER, clock=clock, log=trainer.log)
         spent = clock.spent()
         trainer.save("denoiser", student.modules(), ema.modules())
         trainer.done("denoiser", spent)
-        judge_denoiser(trainer, ema, ((20, 3.0), (8, 3.0), (8, 1.0)))
+        judge_denoiser(trainer, ema, ((8, 3.0), (8, 1.0)))
     if spent >= DENOISER.seconds and baked < BAKE.seconds:
         teacher = denoiser.Teacher(make_denoiser(trainer.device), BAKED_GUIDANCE)
         start_from(ema, teacher.denoiser, student)
@@ -264,7 +289,7 @@ def train_denoiser(trainer: Trainer) -> None:
         )
         trainer.save("baked", student.modules(), ema.modules())
         trainer.done("bake", clock.spent())
-        judge_denoiser(trainer, ema, ((4, 1.0), (6, 1.0), (8, 1.0), (12, 1.0)))
+        judge_denoiser(trainer, ema, ((4, 1.0), (8, 1.0), (12, 1.0), (20, 1.0)))
 
 
 def start_from(source: denoiser.Denoiser, *others: denoiser.Denoiser) -> None:

@@ -99,6 +99,10 @@ OnComponent = Callable[[str], None]
 OnStep = Callable[[int, int, "torch.Tensor"], None]
 """``on_step(done, total, latents)``; raises ``Cancelled`` to stop."""
 
+OnPhase = Callable[[str], None]
+"""``on_phase("second pass")`` before a part of the denoising that has a name; raises
+``Cancelled`` to stop."""
+
 
 class Family(Protocol):
     """What every family answers. The engine calls these in this order."""
@@ -131,11 +135,15 @@ class Family(Protocol):
         conditioning: Any,
         request: GenerationRequest,
         on_step: OnStep,
+        on_phase: OnPhase,
     ) -> torch.Tensor:
         """Latents of the finished video; calls ``on_step`` after each step."""
 
-    def decode(self, model: LoadedModel, latents: torch.Tensor) -> Iterator[np.ndarray]:
-        """Chunks of frames, uint8 (frames, height, width, 3), in order."""
+    def decode(
+        self, model: LoadedModel, latents: torch.Tensor, request: GenerationRequest
+    ) -> Iterator[np.ndarray]:
+        """Chunks of frames, uint8 (frames, height, width, 3), in order; together as
+        many and as large as the request asks for."""
 
     def preview(self, model: LoadedModel, latents: torch.Tensor) -> np.ndarray:
         """A few small frames of ``latents``, uint8 (frames, height, width, 3)."""

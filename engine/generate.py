@@ -78,7 +78,13 @@ class Generator:
             conditioning = family.encode(model, request)
             progress.begin("denoise")
             on_step = _reporting_steps(family, model, progress)
-            latents = family.denoise(model, conditioning, request, on_step)
+            latents = family.denoise(
+                model,
+                conditioning,
+                request,
+                on_step,
+                lambda part: progress.begin("denoise", part),
+            )
             progress.begin("decode")
             self._write(family, model, latents, request, part, progress)
             progress.check()
@@ -112,7 +118,7 @@ class Generator:
             fps=request.fps,
             tags=tags,
         ) as video:
-            for frames in family.decode(model, latents):
+            for frames in family.decode(model, latents, request):
                 video.write(frames)
                 progress.step(video.num_frames, request.num_frames)
             progress.begin("write")

@@ -68,8 +68,10 @@ def generate(model: LoadedModel) -> tuple[torch.Tensor, np.ndarray]:
     values |= {"scheduler": "euler", "num_inference_steps": 3}
     request = GenerationRequest.model_validate({**model.variant.defaults, **values})
     conditioning = FAMILY.encode(model, request)
-    latents = FAMILY.denoise(model, conditioning, request, lambda *_: None)
-    return latents, np.concatenate(list(FAMILY.decode(model, latents)))
+    latents = FAMILY.denoise(
+        model, conditioning, request, lambda *_: None, lambda _: None
+    )
+    return latents, np.concatenate(list(FAMILY.decode(model, latents, request)))
 
 
 def main(folder: Path) -> None:

@@ -87,7 +87,7 @@ class FakeFamily:
         first = _mean_colour(request.image_start) if request.image_start else None
         return FakeConditioning(words, named[0] if named else GREY, seed, first)
 
-    def denoise(self, model, conditioning, request, on_step) -> Any:
+    def denoise(self, model, conditioning, request, on_step, on_phase) -> Any:
         _end_badly(conditioning.words)
         total = request.num_inference_steps
         rng = np.random.default_rng(conditioning.noise_seed)
@@ -107,7 +107,7 @@ class FakeFamily:
             on_step(total, total, latents)
         return latents
 
-    def decode(self, model, latents) -> Iterator[np.ndarray]:
+    def decode(self, model, latents, request) -> Iterator[np.ndarray]:
         height, width = latents["size"]
         noise, colour = latents["noise"], latents["colour"]
         num_frames = len(noise)

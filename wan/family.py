@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.family import LoadedModel, ModelVariant, OnComponent, OnStep
+from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
 from engine.loading.checkpoint import load_component, load_tokenizer
 from engine.request import GenerationRequest
 from wan.variants import VARIANTS
@@ -65,12 +65,18 @@ class WanFamily:
         conditioning: Any,
         request: GenerationRequest,
         on_step: OnStep,
+        on_phase: OnPhase,  # noqa: ARG002 - it has one part
     ) -> torch.Tensor:
         from wan.denoise import denoise
 
         return denoise(model, conditioning, request, on_step)
 
-    def decode(self, model: LoadedModel, latents: torch.Tensor) -> Iterator[np.ndarray]:
+    def decode(
+        self,
+        model: LoadedModel,
+        latents: torch.Tensor,
+        request: GenerationRequest,  # noqa: ARG002 - its latents have the size asked for
+    ) -> Iterator[np.ndarray]:
         from wan.decode import decode
 
         return decode(model, latents)

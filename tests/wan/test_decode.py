@@ -54,7 +54,7 @@ def test_frames_are_those_of_diffusers_own_pipeline(folder, request):
     )
     latents = latents_of(3)
     model = LoadedModel(FAMILY.variants()[0], pipeline)
-    ours = np.concatenate(list(FAMILY.decode(model, latents)))
+    ours = np.concatenate(list(FAMILY.decode(model, latents, None)))
     vae = pipeline.vae
     shape = (1, 16, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean).view(shape)

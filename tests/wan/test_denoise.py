@@ -23,7 +23,7 @@ def upstream_scheduler(name, flow_shift):
 
 
 def denoise(model, request, on_step=lambda done, total, latents: None):
-    return FAMILY.denoise(model, FAMILY.encode(model, request), request, on_step)
+    return FAMILY.denoise(model, FAMILY.encode(model, request), request, on_step, str)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
