@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.errors import Problem, RequestError
@@ -34,6 +34,9 @@ class Limits:
     frames_multiple: int
     """A video has ``frames_multiple * k + 1`` frames."""
     max_frames: int
+    min_vae_tile: int = 0
+    """The smallest tile in pixels that the VAE can work in; 0 when tiling is no
+    choice."""
 
     def snap_frames(self, num_frames: int) -> int:
         """The nearest frame count that the model can make."""
@@ -48,6 +51,31 @@ class Limits:
         return min(max(round(pixels / self.size_multiple), least), most) * (
             self.size_multiple
         )
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One choice of files for one component of a model."""
+
+    repository: str
+    """On the hub, e.g. ``Lightricks/LTX-Video``."""
+    path: str
+    """In the repository: a file, or a folder (a path without a suffix) of which all
+    files belong to the component."""
+    gigabytes: float
+    precision: str = "bf16"
+    """``bf16``, ``int8``, ...: how its weights are stored."""
+    sha256: str | None = None
+    """Of the file; ``None`` takes the hub's own word for it."""
+
+    @property
+    def is_folder(self) -> bool:
+        return not PurePosixPath(self.path).suffix
+
+    @property
+    def name(self) -> str:
+        """Of the file or folder itself."""
+        return PurePosixPath(self.path).name
 
 
 @dataclass(frozen=True)
@@ -66,6 +94,9 @@ class ModelVariant:
     needs none."""
     hub: str | None = None
     """Hub repository in diffusers layout, e.g. ``Wan-AI/Wan2.1-T2V-1.3B-Diffusers``."""
+    files: Mapping[str, tuple[WeightFile, ...]] = field(default_factory=dict)
+    """Component → its choices, the best precision first; empty when all components
+    lie in one folder or hub repository of diffusers layout."""
     gigabytes: float = 0.0
     """What the files take on disk."""
     licence: str = ""
@@ -73,6 +104,8 @@ class ModelVariant:
     """How many tokens a prompt is cut or padded to."""
     media: frozenset[str] = frozenset()
     """Which media fields of a request it takes."""
+    prompt_parts: bool = False
+    """Whether the parts of a prompt that ``|`` separates follow one another."""
     schedulers: Mapping[str, str] = field(default_factory=dict)
     """Name in a request → title in the form."""
     prompt_hint: str = ""
@@ -116,11 +149,12 @@ class Family(Protocol):
     def load(
         self,
         variant: ModelVariant,
-        folder: Path,
+        weights: Mapping[str, Path],
         dtype: str,
         on_component: OnComponent,
     ) -> Any:
-        """The diffusers pipeline from ``folder``, on the CPU.
+        """The diffusers pipeline, on the CPU. ``weights`` has for each component its
+        folder in diffusers layout, or its single file.
 
         ``dtype`` is torch's name for the denoiser's precision, e.g. ``bfloat16``.
         Raises ``UnreadableFile`` that names the component.

@@ -13,6 +13,25 @@ SEED_LIMIT = 2**32
 MediaFile = Annotated[str, Field(max_length=1024)]
 
 
+class Condition(BaseModel):
+    """An image or a clip that the video shows at one place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    file: MediaFile
+    frame_index: int = Field(
+        ge=-10_000,
+        lt=10_000,
+        description="Where it begins; -1 is the last frame.",
+    )
+    strength: float = Field(1.0, ge=0, le=1, allow_inf_nan=False)
+
+    def first_frame(self, num_frames: int) -> int:
+        """``frame_index`` counted from the start of a video of ``num_frames``."""
+        from_end = self.frame_index < 0
+        return self.frame_index + num_frames if from_end else self.frame_index
+
+
 class GenerationRequest(BaseModel):
     """What to generate. ``None`` means: what the model's row says.
 
@@ -31,6 +50,7 @@ class GenerationRequest(BaseModel):
         "control_video",
         "control_mask",
         "source_video",
+        "conditions",
     )
 
     schema_version: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
@@ -52,6 +72,17 @@ class GenerationRequest(BaseModel):
     control_video: MediaFile | None = None
     control_mask: MediaFile | None = None
     source_video: MediaFile | None = None
+    overlap_frames: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="How many of the source video's last frames the new part begins "
+        "with.",
+    )
+    conditions: list[Condition] = Field(default_factory=list, max_length=16)
+    vae_tile_size: int | None = Field(
+        None, ge=0, le=8192, description="Pixels; 0 is off, none is automatic."
+    )
 
     def with_values(self, **values: object) -> Self:
         """A copy with these fields replaced, checked as a new request is."""

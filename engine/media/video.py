@@ -140,7 +140,7 @@ def probe(video: Path) -> VideoInfo:
 
     Raises ``UnreadableFile`` when it isn't a video.
     """
-    command = [*_open_command(video), "-map", "0:v:0", "-c", "copy", "-f", "null", "-"]
+    command = [*open_command(video), "-map", "0:v:0", "-c", "copy", "-f", "null", "-"]
     log = _run(command, video).stderr.decode(errors="replace")
     stream = re.search(r"Stream #0.*?: Video: .*?(\d{2,5})x(\d{2,5})[ ,\[].*", log)
     rate = re.search(r"([\d.]+)(k?) fps", stream.group(0)) if stream else None
@@ -161,7 +161,7 @@ def read_frames(video: Path) -> Iterator[np.ndarray]:
     info = probe(video)
     shape = (info.height, info.width, 3)
     command = [
-        *(*_open_command(video), "-map", "0:v:0", "-fps_mode", "passthrough"),
+        *(*open_command(video), "-map", "0:v:0", "-fps_mode", "passthrough"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
     ]
     with subprocess.Popen(
@@ -194,7 +194,8 @@ def contact_sheet(video: Path, picture: Path, *, columns: int = 4) -> None:
     Image.fromarray(np.concatenate(rows)).save(picture)
 
 
-def _open_command(video: Path) -> list[str]:
+def open_command(video: Path) -> list[str]:
+    """The start of an ffmpeg command that reads ``video``, and nothing else."""
     return [
         *(get_ffmpeg_exe(), "-nostdin", "-hide_banner"),
         *("-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS),

@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from engine.request import GenerationRequest
+from engine.request import Condition, GenerationRequest
 
 REQUEST = GenerationRequest(model="wan-demo", prompt='é "quoted"', seed=3, width=256)
 
@@ -33,3 +33,24 @@ def test_replaced_values_are_checked():
 
 def test_media_fields_are_fields():
     assert set(GenerationRequest.MEDIA_FIELDS) <= set(GenerationRequest.model_fields)
+
+
+def test_pinned_media_become_the_same_again():
+    pinned = [
+        Condition(file="a.png", frame_index=0),
+        Condition(file="b.mp4", frame_index=-1, strength=0.5),
+    ]
+    request = REQUEST.with_values(conditions=pinned)
+    assert json.loads(request.to_json())["conditions"] == [
+        {"file": "a.png", "frame_index": 0},
+        {"file": "b.mp4", "frame_index": -1, "strength": 0.5},
+    ]
+    assert GenerationRequest.model_validate_json(request.to_json()) == request
+
+
+@pytest.mark.parametrize(
+    ("frame_index", "first"), [(0, 0), (8, 8), (-1, 32), (-33, 0), (-34, -1)]
+)
+def test_a_negative_frame_counts_from_the_end(frame_index, first):
+    condition = Condition(file="a.png", frame_index=frame_index)
+    assert condition.first_frame(33) == first
