@@ -18,6 +18,7 @@ import torch
 from engine.errors import UserError
 from engine.family import LoadedModel, get_variant
 from engine.loading import offload
+from engine.loading.weights import components_in
 from engine.progress import Progress, ignore, never
 from engine.request import GenerationRequest
 from engine.settings import Settings
@@ -81,7 +82,9 @@ def main(folder: Path) -> None:
     variant = get_variant("wan-demo")
 
     def load():
-        return FAMILY.load(variant, folder, "bfloat16", lambda name: None)
+        return FAMILY.load(
+            variant, components_in(folder), "bfloat16", lambda name: None
+        )
 
     latents, frames = generate(LoadedModel(variant, load()))
     for profile in ("1", "2", "3", "4", "5"):

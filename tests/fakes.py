@@ -11,7 +11,6 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,7 +70,7 @@ class FakeFamily:
     def variants(self):
         return (VARIANT,)
 
-    def load(self, variant: ModelVariant, folder: Path, dtype: str, on_component):
+    def load(self, variant: ModelVariant, weights, dtype: str, on_component):
         for component in ("text encoder", "transformer", "VAE"):
             on_component(component)
         return {"loaded_at": time.monotonic()}

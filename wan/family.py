@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ class WanFamily:
     def load(
         self,
         variant: ModelVariant,  # noqa: ARG002 - each row has the same layout
-        folder: Path,
+        weights: Mapping[str, Path],
         dtype: str,
         on_component: OnComponent,
     ) -> Any:
@@ -40,15 +40,15 @@ class WanFamily:
 
         def network(name: str, kind: Any, precision: str) -> Any:
             on_component(name.replace("_", " "))
-            return load_component(kind, folder / name, precision)
+            return load_component(kind, weights[name], precision)
 
         pipeline = WanPipeline(
-            tokenizer=load_tokenizer(AutoTokenizer, folder / "tokenizer"),
+            tokenizer=load_tokenizer(AutoTokenizer, weights["tokenizer"]),
             text_encoder=network("text_encoder", UMT5EncoderModel, dtype),
             transformer=network("transformer", WanTransformer3DModel, dtype),
             # In bfloat16 its decoder shows banding.
             vae=network("vae", AutoencoderKLWan, "float32"),
-            scheduler=load_scheduler(folder / "scheduler"),
+            scheduler=load_scheduler(weights["scheduler"]),
         )
         pipeline.preview_factors = fit_preview(pipeline.vae)
         pipeline.set_progress_bar_config(disable=True)  # the engine shows progress

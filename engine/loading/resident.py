@@ -37,10 +37,10 @@ class ResidentModel:
         if self._model is not None and self._model.variant.id == variant.id:
             return self._model
         self.release()
-        folder = find_weights(variant, self._settings)
+        weights = find_weights(variant, self._settings)
         pipeline = get_family(variant.family).load(
             variant,
-            folder,
+            weights,
             choose_dtype(self.device),
             lambda name: progress.begin("load", f"loading the {name}"),
         )

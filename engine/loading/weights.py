@@ -10,15 +10,14 @@ from engine.family import ModelVariant
 from engine.settings import PROJECT, Settings
 
 
-def find_weights(variant: ModelVariant, settings: Settings) -> Path:
-    """The folder with all files of ``variant``, in diffusers layout. Downloads
-    nothing.
+def find_weights(variant: ModelVariant, settings: Settings) -> dict[str, Path]:
+    """Each component's folder in diffusers layout. Downloads nothing.
 
     Raises ``MissingWeights`` that names what is missing, the places that were
     searched, and the command that gets it.
     """
     if not variant.folder:
-        return settings.root
+        return {}
     partial: list[str] = []
     places = _places(variant, settings)
     for folder in places:
@@ -26,9 +25,14 @@ def find_weights(variant: ModelVariant, settings: Settings) -> Path:
             continue
         missing = missing_files(folder)
         if not missing:
-            return folder
+            return components_in(folder)
         partial.append(f"{folder} lacks {_listed(missing)}")
     raise MissingWeights(_how_to_get(variant, settings, places, partial))
+
+
+def components_in(folder: Path) -> dict[str, Path]:
+    """The parts of a model in diffusers layout: its sub-folders by their names."""
+    return {part.name: part for part in sorted(folder.iterdir()) if part.is_dir()}
 
 
 def missing_files(folder: Path) -> list[str]:

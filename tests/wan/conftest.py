@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.family import LoadedModel, get_variant
+from engine.loading.weights import components_in
 from engine.request import GenerationRequest
 from tests.tiny_wan import write_tiny_wan
 from wan import FAMILY
@@ -55,5 +56,5 @@ def request_of():
 
 def load(folder: Path) -> LoadedModel:
     variant = get_variant("wan-demo")
-    pipeline = FAMILY.load(variant, folder, "float32", lambda name: None)
+    pipeline = FAMILY.load(variant, components_in(folder), "float32", lambda name: None)
     return LoadedModel(variant, pipeline)

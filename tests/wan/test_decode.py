@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from engine.family import LoadedModel
+from engine.loading.weights import components_in
 from tests.tiny_wan import make_vae
 from wan import FAMILY
 from wan.decode import decode_chunks, to_uint8
@@ -50,7 +51,10 @@ def test_chunks_need_no_gradients(vae):
 @pytest.mark.parametrize("folder", ["tiny_folder", "tiny_folder_with_wans_vae"])
 def test_frames_are_those_of_diffusers_own_pipeline(folder, request):
     pipeline = FAMILY.load(
-        None, request.getfixturevalue(folder), "float32", lambda name: None
+        None,
+        components_in(request.getfixturevalue(folder)),
+        "float32",
+        lambda name: None,
     )
     latents = latents_of(3)
     model = LoadedModel(FAMILY.variants()[0], pipeline)

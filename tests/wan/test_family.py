@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.errors import Cancelled, UnreadableFile
+from engine.loading.weights import components_in
 from tests.tiny_wan import write_tiny_wan
 from tests.wan.conftest import load
 from wan import FAMILY
@@ -19,7 +20,7 @@ def folder(tmp_path):
 
 def test_each_component_is_named_before_it_is_loaded(tiny_folder):
     named = []
-    FAMILY.load(None, tiny_folder, "float32", named.append)
+    FAMILY.load(None, components_in(tiny_folder), "float32", named.append)
     assert named == ["text encoder", "transformer", "vae"]
 
 
@@ -29,11 +30,13 @@ def test_loading_can_be_cancelled_between_components(tiny_folder):
             raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
-        FAMILY.load(None, tiny_folder, "float32", cancel)
+        FAMILY.load(None, components_in(tiny_folder), "float32", cancel)
 
 
 def test_bfloat16_spares_the_vae_and_what_the_transformer_keeps(tiny_folder):
-    pipeline = FAMILY.load(None, tiny_folder, "bfloat16", lambda name: None)
+    pipeline = FAMILY.load(
+        None, components_in(tiny_folder), "bfloat16", lambda name: None
+    )
     assert pipeline.vae.dtype == torch.float32
     assert pipeline.text_encoder.dtype == torch.bfloat16
     dtypes = {name: p.dtype for name, p in pipeline.transformer.named_parameters()}

@@ -4,7 +4,7 @@ import pytest
 
 from engine.errors import MissingWeights, UnreadableFile
 from engine.family import get_variant
-from engine.loading.weights import find_weights, missing_files
+from engine.loading.weights import components_in, find_weights, missing_files
 
 COMPONENTS = {
     "_class_name": "WanPipeline",
@@ -57,7 +57,7 @@ SMALL = get_variant("wan2.1-t2v-1.3b")
 def test_a_whole_folder_is_found(settings):
     folder = write_layout(settings.root / "ckpts" / SMALL.folder)
     assert missing_files(folder) == []
-    assert find_weights(SMALL, settings) == folder
+    assert find_weights(SMALL, settings) == components_in(folder)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_the_hub_cache_is_searched_without_asking_the_hub(settings, hub_cache):
     snapshot = write_layout(repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
-    assert find_weights(SMALL, settings) == snapshot
+    assert find_weights(SMALL, settings) == components_in(snapshot)
 
 
 def test_the_users_folder_comes_before_the_hub_cache(settings, hub_cache):
@@ -117,7 +117,7 @@ def test_the_users_folder_comes_before_the_hub_cache(settings, hub_cache):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
     own = write_layout(settings.root / "ckpts" / SMALL.folder)
-    assert find_weights(SMALL, settings) == own
+    assert find_weights(SMALL, settings) == components_in(own)
 
 
 def test_a_broken_index_is_named(settings):
@@ -128,4 +128,4 @@ def test_a_broken_index_is_named(settings):
 
 
 def test_a_model_that_needs_no_files_needs_no_folder(settings, use_fake_family):
-    assert find_weights(get_variant("fake-model"), settings) == settings.root
+    assert find_weights(get_variant("fake-model"), settings) == {}
