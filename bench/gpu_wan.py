@@ -33,7 +33,7 @@ def write_weights(folder: Path) -> None:
     )
     from transformers import UMT5Config, UMT5EncoderModel
 
-    from demo.wan import make_tokenizer
+    from demo.text import make_tokenizer
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
@@ -56,7 +56,7 @@ def write_weights(folder: Path) -> None:
         for parameter in module.parameters():
             parameter.data.normal_(std=0.02)
     WanPipeline(
-        tokenizer=make_tokenizer(),
+        tokenizer=make_tokenizer(512),
         text_encoder=text_encoder,
         transformer=transformer,
         vae=vae,

@@ -21,8 +21,9 @@ from transformers import PreTrainedTokenizerFast
 
 from demo.captions import training_caption
 from demo.clock import Clock
+from demo.kind import Kind, Pin, Text
 from demo.scenes import Scene
-from demo.vae import average, copy_of
+from demo.vae import average
 
 SHIFT = 3.0
 EMPTY = 0.1
@@ -30,58 +31,73 @@ UNKNOWN = 0.04
 """How often a word is replaced by the unknown word, so that free text does no harm."""
 
 
+WORDS = 32
+"""So many tokens are read; no caption has more."""
+KEEP_FIRST, KEEP_OTHER = 0.2, 0.3
+"""Shares of the batches in which the first frames, or others, are given."""
+PIN_NOISE = 0.15
+"""Noise on given frames at the highest level, as ``LTXConditionPipeline`` adds it."""
+
+
 @dataclass
 class Denoiser:
     """A text encoder and a transformer, as one family's pipeline uses them."""
 
+    kind: Kind
     text_encoder: nn.Module
     transformer: nn.Module
     tokenizer: PreTrainedTokenizerFast
-    text_length: int
 
     def modules(self) -> nn.ModuleDict:
         return nn.ModuleDict({"text": self.text_encoder, "video": self.transformer})
-
-    def copy(self) -> Denoiser:
-        return Denoiser(
-            copy_of(self.text_encoder),
-            copy_of(self.transformer),
-            self.tokenizer,
-            self.text_length,
-        )
 
     def tokens(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask (captions, 32)."""
         made = self.tokenizer(
             captions,
             padding="max_length",
-            max_length=32,
+            max_length=WORDS,
             truncation=True,
             return_tensors="pt",
         )
         return made["input_ids"], made["attention_mask"]
 
-    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Prompt embeddings (captions, text_length, width), zero after the end."""
+    def embed(self, ids: Tensor, mask: Tensor) -> Text:
+        """Prompt embeddings, padded to the length that the pipeline uses."""
         states = self.text_encoder(ids, attention_mask=mask).last_hidden_state
-        states = states * mask[..., None]
-        return nn.functional.pad(states, (0, 0, 0, self.text_length - ids.shape[1]))
+        more = self.kind.TEXT_LENGTH - ids.shape[1]
+        return Text(
+            nn.functional.pad(states * mask[..., None], (0, 0, 0, more)),
+            nn.functional.pad(mask, (0, more)),
+        )
 
-    def velocity(self, noisy: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        return self.transformer(
-            hidden_states=noisy,
-            timestep=sigma * 1000,
-            encoder_hidden_states=text,
-            return_dict=False,
-        )[0]
+    def velocity(
+        self, noisy: Tensor, levels: Tensor, text: Text, pin: Pin | None = None
+    ) -> Tensor:
+        return self.kind.velocity(self.transformer, noisy, levels, text, pin)
 
 
 @dataclass
 class Latents:
     """The training set: whitened latents with their scenes."""
 
-    latents: Tensor  # (clips, channels, frames, h, w), bfloat16
+    sizes: dict[int, Tensor]
+    """By size of picture: (clips, channels, frames, h, w), bfloat16."""
+    pins: dict[str, Pin]
+    """Given frames of the same clips, by name and size, such as "clip 256"."""
     scenes: list[Scene]
+
+
+@dataclass
+class Batch:
+    """What one training step sees."""
+
+    latents: Tensor
+    ids: Tensor
+    mask: Tensor
+    first: int = 0
+    """So many latent frames at the start are given."""
+    pin: Pin | None = None
 
 
 def shifted(sigma: Tensor, shift: float) -> Tensor:
@@ -115,33 +131,48 @@ class Teacher:
     guidance: float
 
 
-def flow_loss(
-    denoiser: Denoiser, x0: Tensor, ids: Tensor, mask: Tensor, teacher: Teacher | None
-) -> Tensor:
-    """Mean squared error of the predicted velocity; x0 (clips, channels, f, h, w)."""
-    sigma = shifted(torch.sigmoid(torch.randn(x0.shape[0], device=x0.device)), SHIFT)
+def flow_loss(denoiser: Denoiser, batch: Batch, teacher: Teacher | None) -> Tensor:
+    """Mean squared error of the predicted velocity of the frames that aren't given."""
+    x0 = batch.latents
+    count = x0.shape[0]
+    sigma = shifted(torch.sigmoid(torch.randn(count, device=x0.device)), SHIFT)
     noise = torch.randn_like(x0)
     noisy = torch.lerp(x0, noise, sigma.view(-1, 1, 1, 1, 1))
+    levels = sigma[:, None]
+    blur = PIN_NOISE * sigma.view(-1, 1, 1, 1, 1) ** 2
+    if batch.first:
+        given = x0[:, :, : batch.first]
+        given = given + blur * torch.randn_like(given)
+        noisy = torch.cat([given, noisy[:, :, batch.first :]], 2)
+        levels = levels.repeat(1, x0.shape[2])
+        levels[:, : batch.first] = 0.0
+    pin = batch.pin
+    if pin is not None:
+        shown = pin.latents + blur * torch.randn_like(pin.latents)
+        pin = Pin(shown, pin.frame)
     target = noise - x0
     with torch.autocast(x0.device.type, torch.bfloat16):
+        text = denoiser.embed(batch.ids, batch.mask)
         if teacher is not None:
-            target = guided(teacher, noisy, sigma, ids, mask)
-        predicted = denoiser.velocity(noisy, sigma, denoiser.embed(ids, mask))
-    return (predicted.float() - target.float()).pow(2).mean()
+            target = guided(teacher, noisy, levels, batch, pin)
+        predicted = denoiser.velocity(noisy, levels, text, pin)
+    wrong = (predicted.float() - target.float())[:, :, batch.first :]
+    return wrong.pow(2).mean()
 
 
 @torch.no_grad()
 def guided(
-    teacher: Teacher, noisy: Tensor, sigma: Tensor, ids: Tensor, mask: Tensor
+    teacher: Teacher, noisy: Tensor, levels: Tensor, batch: Batch, pin: Pin | None
 ) -> Tensor:
     """The teacher's guided velocity; unguided where the caption is empty."""
     model = teacher.denoiser
-    nothing = torch.zeros_like(ids)
+    nothing = torch.zeros_like(batch.ids)
     nothing[:, 0] = model.tokenizer.eos_token_id
-    only = torch.zeros_like(mask)
+    only = torch.zeros_like(batch.mask)
     only[:, 0] = 1
-    with_text = model.velocity(noisy, sigma, model.embed(ids, mask))
-    without = model.velocity(noisy, sigma, model.embed(nothing, only))
+    told = model.embed(batch.ids, batch.mask)
+    with_text = model.velocity(noisy, levels, told, pin)
+    without = model.velocity(noisy, levels, model.embed(nothing, only), pin)
     return without + teacher.guidance * (with_text - without)
 
 
@@ -156,6 +187,38 @@ class Schedule:
     ema: float = 0.999
 
 
+class Batches:
+    """Draws what each training step sees."""
+
+    def __init__(
+        self, denoiser: Denoiser, data: Latents, count: int, seed: int
+    ) -> None:
+        self.data, self.count = data, count
+        self.pinned = denoiser.kind.PINNED
+        self.captioner = Captioner(denoiser, seed)
+        self.rng = random.Random(seed)
+
+    def draw(self) -> Batch:
+        """Two thirds at the default size, the rest at the others."""
+        default, *others = self.data.sizes
+        at_default = not others or self.rng.random() < 0.67
+        size = default if at_default else self.rng.choice(others)
+        latents = self.data.sizes[size]
+        # As many pixels whatever the size.
+        count = round(self.count * (default / size) ** 2)
+        chosen = torch.randint(len(latents), (count,))
+        ids, mask = self.captioner([self.data.scenes[i] for i in chosen.tolist()])
+        device = latents.device
+        chosen = chosen.to(device)
+        batch = Batch(latents[chosen].float(), ids.to(device), mask.to(device))
+        if self.pinned and self.rng.random() < KEEP_FIRST:
+            batch.first = self.rng.choice((1, 1, 2))
+        if self.pinned and self.rng.random() < KEEP_OTHER:
+            pin = self.data.pins[f"{self.rng.choice(('frame', 'clip'))} {size}"]
+            batch.pin = Pin(pin.latents[chosen].float(), pin.frame[chosen])
+        return batch
+
+
 def train(
     denoiser: Denoiser,
     ema: Denoiser,
@@ -165,37 +228,37 @@ def train(
     clock: Clock,
     teacher: Teacher | None = None,
     log: Callable[[str], None] = print,
+    keep: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train until the clock is over, and keep the average in ``ema``."""
-    device = data.latents.device
-    captioner = Captioner(denoiser, seed=int(clock.elapsed))
+    """Train until the clock is over, the average in ``ema``; calls ``keep`` every
+    minute."""
+    drawn = Batches(denoiser, data, schedule.batch, seed=int(clock.elapsed))
     modules, averaged = denoiser.modules(), ema.modules()
     optimizer = torch.optim.AdamW(
         modules.parameters(), betas=(0.9, 0.95), weight_decay=0.01, fused=True
     )
-    last, step = time.time(), 0
-    running = torch.zeros((), device=device)
+    kept = last = time.time()
+    step, running = 0, 0.0
     while not clock.is_over():
         warm = min(1.0, (step + 1) / schedule.warmup)
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * warm * clock.cosine(schedule.seconds)
-        chosen = torch.randint(len(data.scenes), (schedule.batch,))
-        ids, mask = captioner([data.scenes[i] for i in chosen.tolist()])
-        x0 = data.latents[chosen.to(device)].float()
-        loss = flow_loss(denoiser, x0, ids.to(device), mask.to(device), teacher)
+        loss = flow_loss(denoiser, drawn.draw(), teacher)
         loss.backward()
         nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average(averaged, modules, min(schedule.ema, (step + 1) / (step + 10)))
-        running += loss.detach()
+        running = running + loss.detach()
         step += 1
         if step % 200 == 0:
             now = time.time()
             speed = 200 / (now - last)
-            log(f"step {step}: loss {running.item() / 200:.4f}, {speed:.1f} steps/s")
-            running.zero_()
-            last = now
+            log(f"step {step}: loss {float(running) / 200:.4f}, {speed:.1f} steps/s")
+            last, running = now, 0.0
+            if now - kept > 60:
+                kept = now
+                keep()
 
 
 @torch.no_grad()
@@ -213,10 +276,11 @@ def sample(
     generator = torch.Generator(device).manual_seed(seed)
     x = torch.randn((len(captions), *shape), generator=generator, device=device)
     ids, mask = (part.to(device) for part in denoiser.tokens(captions))
+    batch = Batch(x, ids, mask)
     levels = shifted(torch.linspace(1, 0, steps + 1, device=device), SHIFT)
     teacher = Teacher(denoiser, guidance)
     with torch.autocast(device.type, torch.bfloat16):
         for here, there in itertools.pairwise(levels):
-            v = guided(teacher, x, here.expand(len(captions)), ids, mask)
+            v = guided(teacher, x, here.expand(len(captions), 1), batch, None)
             x = x + (there - here) * v.float()
     return x

@@ -8,37 +8,32 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 from safetensors.torch import load_model
+from torch import nn
 
-from demo import wan
-from demo.denoiser import SHIFT, Denoiser
+from demo.kind import KINDS, Kind, get_kind
+from demo.text import make_tokenizer
 from engine.settings import PROJECT
 
 
-def export(state: Path, folder: Path) -> None:
+def export(kind: Kind, state: Path, folder: Path) -> None:
     """Write the pipeline in diffusers' layout, bfloat16, and what tells of it."""
-    tokenizer = wan.make_tokenizer()
-    trained = Denoiser(
-        wan.make_text_encoder(len(tokenizer)),
-        wan.make_transformer(),
-        tokenizer,
-        wan.TEXT_LENGTH,
-    )
-    baked = state / "baked.safetensors"
-    weights = baked if baked.exists() else state / "denoiser.safetensors"
-    load_model(trained.modules(), weights)
-    vae = wan.AutoencoderKLWan.from_pretrained(state / "vae")
-    pipeline = WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=trained.text_encoder.to(torch.bfloat16),
-        transformer=trained.transformer.to(torch.bfloat16),
-        vae=vae.to(torch.bfloat16),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
-    )
-    pipeline.save_pretrained(folder)
+    tokenizer = make_tokenizer(kind.TEXT_LENGTH)
+    text_encoder = kind.make_text_encoder(len(tokenizer))
+    networks = {"transformer": kind.make_transformer()}
+    trained = nn.ModuleDict({"text": text_encoder, "video": networks["transformer"]})
+    baked = state / "bake.safetensors"
+    load_model(trained, baked if baked.exists() else state / "denoiser.safetensors")
+    networks["vae"] = type(kind.make_vae()).from_pretrained(state / "vae")
+    if kind.make_upsampler is not None:
+        networks["latent_upsampler"] = kind.make_upsampler()
+        load_model(networks["latent_upsampler"], state / "upsampler.safetensors")
+    networks = {name: each.to(torch.bfloat16) for name, each in networks.items()}
+    kind.save_pipeline(folder, tokenizer, text_encoder.to(torch.bfloat16), networks)
     shutil.copy(state / "training.log", folder / "training.log")
-    shutil.copy(state / "judge.safetensors", folder.parent / "judge.safetensors")
+    judge = folder.parent / "judge.safetensors"
+    if not judge.exists():
+        shutil.copy(state / "judge.safetensors", judge)
     write_sums(folder)
 
 
@@ -55,12 +50,12 @@ def write_sums(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", choices=["wan"])
+    parser.add_argument("model", choices=KINDS)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--to", type=Path, help="default: ckpts/demo/<model>")
     options = parser.parse_args()
     folder = options.to or PROJECT / "ckpts" / "demo" / options.model
-    export(options.state, folder)
+    export(get_kind(options.model), options.state, folder)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 

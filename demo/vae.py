@@ -122,15 +122,16 @@ def run_stage(
     clock: Clock,
     total: float,
     log: Callable[[str], None] = print,
+    keep: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train until the clock is over.
+    """Train until the clock is over; calls ``keep`` every minute.
 
     The learning rate warms up over 60 steps and follows a cosine over ``total``
     seconds, of which this stage is a part.
     """
     optimizer = make_optimizer(list(codec.vae.parameters()))
     generator = torch.Generator().manual_seed(int(clock.elapsed * 10))
-    last = time.time()
+    kept = last = time.time()
     step = 0
     while not clock.is_over():
         rate = stage.lr * min(1.0, (step + 1) / 60) * max(clock.cosine(total), 0.01)
@@ -150,6 +151,9 @@ def run_stage(
                 f"{200 / (now - last):.1f} steps/s"
             )
             last = now
+            if now - kept > 60:
+                kept = now
+                keep()
 
 
 def copy_of(model: nn.Module) -> nn.Module:

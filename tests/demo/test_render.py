@@ -6,7 +6,7 @@ import torch
 from demo.clips import sample_clips
 from demo.render import render
 from demo.scenes import COLOURS, Scene
-from demo.train import turned
+from demo.dataset import turned
 
 SIZE = 48
 

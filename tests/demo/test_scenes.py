@@ -13,7 +13,7 @@ from demo.scenes import (
     scene_of,
     split_scenes,
 )
-from demo.wan import make_tokenizer
+from demo.text import make_tokenizer
 
 
 def test_about_a_tenth_of_the_combinations_is_kept_from_training():
@@ -50,7 +50,7 @@ def test_one_scene_has_many_wordings():
 
 
 def test_the_tokenizer_knows_every_word_of_every_caption():
-    rng, tokenizer = random.Random(0), make_tokenizer()
+    rng, tokenizer = random.Random(0), make_tokenizer(512)
     captions = [training_caption(scene, rng) for scene in all_scenes()]
     ids = tokenizer(captions)["input_ids"]
     assert not any(tokenizer.unk_token_id in row for row in ids)

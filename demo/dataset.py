@@ -1,0 +1,161 @@
+"""The training set in latents, in parts that are made once and kept.
+
+Each rendered clip gives four: itself, its mirror image, and both run backwards.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from demo.clock import Clock
+from demo.codec import to_model
+from demo.denoiser import Latents
+from demo.evaluate import score
+from demo.judge import look, save_judge, train_judge
+from demo.kind import Kind, Pin
+from demo.scenes import Scene, label_tensor, scene_of, split_scenes
+from demo.trainer import FRAMES, Trainer
+
+PARTS, CLIPS = 24, 256
+SECONDS = 260.0
+"""No part is begun after so many, the renderer's compilation included."""
+JUDGE_PARTS, JUDGE_SECONDS = 10, 25.0
+PINNED_FRAMES = (FRAMES - 1, FRAMES - 1, 8, 16, 24)
+PINNED_CLIPS = (8, 16, 24)
+CLIP_LENGTH = 9
+
+
+@torch.no_grad()
+def make_latents(trainer: Trainer, vae: Any) -> Latents | None:
+    """The training set, and the judge with it; None if time ran out."""
+    folder = trainer.state / "latents"
+    folder.mkdir(exist_ok=True)
+    clock = Clock(
+        trainer.spent("latents") if any(folder.iterdir()) else 0.0,
+        SECONDS,
+        trainer.until,
+    )
+    for number in range(len(list(folder.iterdir())), PARTS):
+        if clock.is_over():
+            break
+        part = make_part(trainer, vae, number)
+        save_file(part, folder / f"{number:03}.safetensors")
+        trainer.done("latents", clock.spent())
+    files = sorted(folder.iterdir())
+    trainer.log(f"{len(files) * CLIPS * 4} clips rendered and encoded")
+    if trainer.is_over():
+        return None
+    parts = [load_file(file, device=trainer.device) for file in files]
+    if not (trainer.state / "judge.safetensors").exists():
+        make_judge(trainer, parts[:JUDGE_PARTS])
+    return joined(trainer.kind, parts)
+
+
+def joined(kind: Kind, parts: list[dict[str, Tensor]]) -> Latents:
+    """The parts' tensors, each kind of them in one."""
+    whole = {
+        name: torch.cat([part[name] for part in parts])
+        for name in parts[0]
+        if name != "seen"
+    }
+    return Latents(
+        {size: whole[f"latents {size}"] for size in kind.SIZES},
+        {
+            f"{name} {size}": Pin(whole[f"{name} {size}"], whole[f"{name} at"])
+            for name in ("frame", "clip")
+            for size in kind.SIZES
+            if kind.PINNED
+        },
+        [scene_of(row) for row in whole["labels"].tolist()],
+    )
+
+
+def make_part(trainer: Trainer, vae: Any, number: int) -> dict[str, Tensor]:
+    """Rendered clips, four ways each: latents, given frames, labels, what the judge
+    sees."""
+    kind, rng = trainer.kind, random.Random(number)
+    train, _ = split_scenes()
+    clips, drawn = trainer.clips(train, CLIPS, seed=10_000 + number)
+    frame, begin = rng.choice(PINNED_FRAMES), rng.choice(PINNED_CLIPS)
+    part: dict[str, list[Tensor]] = {"labels": [], "seen": []}
+    for view, scenes in turned(clips, drawn):
+        part["labels"].append(label_tensor(scenes))
+        part["seen"].append(look(view))
+        for size in kind.SIZES:
+            sized = resized(view, size)
+            shown = {"latents": sized}
+            if kind.PINNED:
+                shown["frame"] = sized[:, frame : frame + 1]
+                shown["clip"] = sized[:, begin : begin + CLIP_LENGTH]
+            for name, frames in shown.items():
+                latents = encode_all(kind, vae, frames)
+                part.setdefault(f"{name} {size}", []).append(latents)
+    made = {name: torch.cat(tensors) for name, tensors in part.items()}
+    for name, at in (("frame at", frame), ("clip at", begin)):
+        made[name] = torch.full((len(made["labels"]),), at)
+    return made
+
+
+def make_judge(trainer: Trainer, parts: list[dict[str, Tensor]]) -> None:
+    seen = torch.cat([part["seen"] for part in parts])
+    labels = torch.cat([part["labels"] for part in parts])
+    with torch.enable_grad():
+        judge = train_judge(seen, labels, seconds=JUDGE_SECONDS)
+    save_judge(judge, trainer.state / "judge.safetensors")
+    _, held_out = split_scenes()
+    clips, drawn = trainer.clips(held_out, 256, seed=2)
+    trainer.log(f"judge on held-out renders: {score(judge, clips, drawn)}")
+
+
+def turned(clips: Tensor, scenes: list[Scene]) -> Iterator[tuple[Tensor, list[Scene]]]:
+    """Clips (clips, frames, height, width, 3) and their mirror images, forwards and
+    backwards, with what then moves the other way."""
+    other = {"left": "right", "right": "left"}
+    swapped = [replace(s, motion=other.get(s.motion, s.motion)) for s in scenes]
+    yield clips, scenes
+    yield clips.flip(3), swapped
+    yield clips.flip(1), swapped
+    yield clips.flip(1, 3), scenes
+
+
+def resized(clips: Tensor, size: int) -> Tensor:
+    """uint8 clips (clips, frames, h, w, 3) at size × size, averaged over pixels."""
+    if clips.shape[2] == size:
+        return clips
+    made = []
+    for part in clips.split(16):
+        flat = part.flatten(0, 1).permute(0, 3, 1, 2).float()
+        small = F.interpolate(flat, (size, size), mode="bilinear", antialias=True)
+        pixels = small.round().to(torch.uint8).permute(0, 2, 3, 1)
+        made.append(pixels.unflatten(0, part.shape[:2]))
+    return torch.cat(made)
+
+
+def encode_all(kind: Kind, vae: Any, clips: Tensor) -> Tensor:
+    """Whitened latents, bfloat16 (clips, channels, frames, h, w)."""
+    mean, deviation = kind.latent_scale(vae)
+    encoded = []
+    for part in clips.split(8):
+        with torch.autocast(clips.device.type, torch.bfloat16):
+            latents = kind.encode(vae, to_model(part))[0].float()
+        encoded.append(((latents - mean) / deviation).bfloat16().contiguous())
+    return torch.cat(encoded)
+
+
+def load_vae(trainer: Trainer) -> Any:
+    """The trained VAE, on the training's device."""
+    made = type(trainer.kind.make_vae()).from_pretrained(vae_folder(trainer))
+    return trainer.kind.quicken(made).to(trainer.device)
+
+
+def vae_folder(trainer: Trainer) -> Path:
+    return trainer.state / "vae"

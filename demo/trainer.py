@@ -1,0 +1,95 @@
+"""The state folder, the clock and the renders that all parts of a training share."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from demo.clips import sample_clips
+from demo.kind import Kind
+from demo.render import render
+from demo.scenes import Scene, draw
+from demo.vae import copy_of
+
+FRAMES = 33
+RENDER_BATCH = 64
+
+
+@dataclass
+class Trainer:
+    """What a training needs to be ended and resumed at any time."""
+
+    kind: Kind
+    state: Path
+    minutes: float
+    device: str
+    start: float = field(default_factory=time.time)
+    progress: dict[str, float] = field(default_factory=dict)
+    """Seconds spent on each part, in all calls together."""
+
+    def __post_init__(self) -> None:
+        self.until = self.start + self.minutes * 60
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.progress_file = self.state / "progress.json"
+        if self.progress_file.exists():
+            self.progress = json.loads(self.progress_file.read_text())
+
+    def log(self, message: str) -> None:
+        line = f"[{time.time() - self.start:6.1f} s] {message}"
+        print(line, flush=True)
+        with (self.state / "training.log").open("a") as file:
+            file.write(line + "\n")
+
+    def done(self, part: str, seconds: float) -> None:
+        self.progress[part] = seconds
+        self.progress_file.write_text(json.dumps(self.progress, indent=1))
+
+    def spent(self, part: str) -> float:
+        return self.progress.get(part, 0.0)
+
+    def is_over(self) -> bool:
+        return time.time() > self.until
+
+    def save(self, name: str, model: nn.Module, ema: nn.Module) -> None:
+        """The weights to go on from, and the averaged ones to use (bfloat16).
+
+        Each file is whole at any moment: a call may end in the midst of it.
+        """
+        for suffix, saved in (".raw", model), ("", copy_of(ema).bfloat16()):
+            file = self.state / f"{name}{suffix}.safetensors"
+            part = file.with_suffix(".part")
+            save_model(saved, str(part))
+            part.replace(file)
+
+    def load(self, name: str, model: nn.Module, ema: nn.Module) -> None:
+        """Go on from the raw weights, or from the averaged ones if only they exist."""
+        averaged = self.state / f"{name}.safetensors"
+        raw = self.state / f"{name}.raw.safetensors"
+        if averaged.exists():
+            load_model(ema, averaged)
+            load_model(model, raw if raw.exists() else averaged)
+
+    def clips(
+        self, scenes: list[Scene], count: int, seed: int
+    ) -> tuple[Tensor, list[Scene]]:
+        """Rendered clips, uint8 (count, frames, size, size, 3), with their scenes, at
+        the largest size that the model is trained at."""
+        size = max(self.kind.SIZES)
+        rng = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        # Always whole batches: the renderer is compiled for one size.
+        drawn = draw(scenes, math.ceil(count / RENDER_BATCH) * RENDER_BATCH, rng)
+        made = [
+            render(
+                sample_clips(drawn[i : i + RENDER_BATCH], FRAMES, generator), size, size
+            )
+            for i in range(0, len(drawn), RENDER_BATCH)
+        ]
+        return torch.cat(made)[:count], drawn[:count]
