@@ -15,15 +15,21 @@ from pydantic_core import ErrorDetails
 
 from engine.errors import Problem, RequestError, UnreadableFile
 from engine.family import ModelVariant, get_variant
-from engine.media.inputs import check_media, keep_media
-from engine.request import SEED_LIMIT, GenerationRequest
+from engine.media.inputs import check_media, find_medium, keep_media
+from engine.request import SEED_LIMIT, Condition, GenerationRequest
 from engine.settings import Settings
+from engine.timeline import timeline_problems
 
 MOST_JSON_BYTES = 16 << 20
+
+VAE_TILE_MULTIPLE = 32
 
 FIELDS = tuple(
     field.alias or name for name, field in GenerationRequest.model_fields.items()
 )
+
+TIMELINE = {"num_frames", "fps", "overlap_frames", *GenerationRequest.MEDIA_FIELDS}
+"""Fields that must be right before it is judged when media are shown."""
 
 
 def accept(
@@ -54,6 +60,10 @@ def check(
         request = _complete(sound, variant, wrong)
         found = _problems_for_model(request, variant, folder, settings)
         problems += [problem for problem in found if problem.field not in wrong]
+        if not TIMELINE & {problem.field for problem in problems}:
+            problems += timeline_problems(
+                request, variant, lambda name: _find(name, folder, settings)
+            )
     if problems:
         raise RequestError(problems)
     return request
@@ -122,11 +132,14 @@ def _complete(
     """A request with every field filled: ``wrong`` ones too, so that the others can
     be judged against the model."""
     given = {key: value for key, value in values.items() if value is not None}
+    defaults = dict(variant.defaults)
+    if "source_video" not in given:
+        defaults.pop("overlap_frames", None)
     if given.get("seed", -1) == -1:
         given["seed"] = secrets.randbelow(SEED_LIMIT)
     if "prompt" in wrong:
         given["prompt"] = variant.title
-    return GenerationRequest.model_validate({**variant.defaults, **given})
+    return GenerationRequest.model_validate({**defaults, **given})
 
 
 def _problems_for_model(
@@ -136,8 +149,10 @@ def _problems_for_model(
     settings: Settings,
 ) -> list[Problem]:
     problems = [
+        *_prompt_problems(request, variant),
         *_size_problems(request, variant),
         *_length_problems(request, variant),
+        *_tile_problems(request, variant),
         *check_media(request, variant, folder, settings),
     ]
     if request.scheduler not in variant.schedulers:
@@ -149,6 +164,44 @@ def _problems_for_model(
             )
         )
     return problems
+
+
+def _find(name: str, folder: Path | None, settings: Settings) -> Path:
+    path = find_medium(name, folder, settings)
+    assert path is not None  # check_media refused it
+    return path
+
+
+def _prompt_problems(
+    request: GenerationRequest, variant: ModelVariant
+) -> list[Problem]:
+    parts = request.prompt.split("|") if variant.prompt_parts else []
+    empty = [number for number, part in enumerate(parts, 1) if not part.strip()]
+    if not empty:
+        return []
+    message = f"part {empty[0]} of {len(parts)} is empty; parts are separated by |"
+    return [Problem("prompt", message)]
+
+
+def _tile_problems(request: GenerationRequest, variant: ModelVariant) -> list[Problem]:
+    pixels, least = request.vae_tile_size, variant.limits.min_vae_tile
+    if pixels is None:
+        return []
+    if not least:
+        message = f"{variant.id} has no tiling to choose; leave it out"
+    elif pixels == 0:
+        return []
+    elif pixels < least:
+        message = f"must be 0 (off) or at least {least}, is {pixels}"
+    elif pixels % VAE_TILE_MULTIPLE:
+        nearest = round(pixels / VAE_TILE_MULTIPLE) * VAE_TILE_MULTIPLE
+        message = (
+            f"{pixels} isn't a multiple of {VAE_TILE_MULTIPLE}; {max(nearest, least)} "
+            "is the nearest that works"
+        )
+    else:
+        return []
+    return [Problem("vae_tile_size", message)]
 
 
 def _size_problems(request: GenerationRequest, variant: ModelVariant) -> list[Problem]:
@@ -192,6 +245,16 @@ def _length_problems(
 
 
 def _sentence(field: str, details: ErrorDetails) -> str:
+    place = details["loc"][1:]
+    if field != "conditions" or not place:
+        return _judgement(field, FIELDS, details)
+    part = f"{place[1]} " if len(place) > 1 else ""
+    said = _judgement(str(place[-1]), tuple(Condition.model_fields), details)
+    joined = f"{part}is {said}" if said.startswith("no ") else f"{part}{said}"
+    return f"condition {int(place[0]) + 1}: {joined}"
+
+
+def _judgement(field: str, known: tuple[str, ...], details: ErrorDetails) -> str:
     kind, value = details["type"], details["input"]
     limits = {
         name: f"{limit:g}" if isinstance(limit, float) else limit
@@ -199,16 +262,16 @@ def _sentence(field: str, details: ErrorDetails) -> str:
     }
     phrase = _PHRASES.get(kind)
     if kind == "extra_forbidden":
-        near = _nearest_field(field)
+        near = _nearest_field(field, known)
         return f"no such field; did you mean {near!r}?" if near else "no such field"
     if phrase is None:
         return f"{details['msg'][:1].lower()}{details['msg'][1:]}"
     return phrase.format(**limits, value=_shown(value))
 
 
-def _nearest_field(name: str) -> str | None:
-    part_of = [field for field in FIELDS if len(name) > 3 and name.lower() in field]
-    near = part_of or get_close_matches(name, FIELDS, n=1, cutoff=0.5)
+def _nearest_field(name: str, known: tuple[str, ...]) -> str | None:
+    part_of = [field for field in known if len(name) > 3 and name.lower() in field]
+    near = part_of or get_close_matches(name, known, n=1, cutoff=0.5)
     return near[0] if near else None
 
 
@@ -227,6 +290,7 @@ _PHRASES = {
     "string_too_short": "is empty",
     "string_too_long": "must have at most {max_length} characters",
     "list_type": "must be a list, is {value}",
+    "model_type": "must be an object with file and frame_index, is {value}",
     "too_long": "must have at most {max_length} entries, has {actual_length}",
 }
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.family import FAMILIES, Limits, LoadedModel, ModelVariant
+from engine.media.frames import is_video, load_clip, load_image
 from engine.request import GenerationRequest
 
 COLOURS = {
@@ -43,13 +44,20 @@ VARIANT = ModelVariant(
         "guidance_scale": 1.0,
         "flow_shift": 3.0,
         "scheduler": "euler",
+        "overlap_frames": 5,
     },
     limits=Limits(
-        size_multiple=16, min_size=32, max_size=512, frames_multiple=4, max_frames=81
+        size_multiple=16,
+        min_size=32,
+        max_size=512,
+        frames_multiple=4,
+        max_frames=81,
+        min_vae_tile=64,
     ),
     folder="",
     licence="Apache-2.0",
-    media=frozenset({"image_start"}),
+    media=frozenset({"image_start", "image_end", "source_video", "conditions"}),
+    prompt_parts=True,
     schedulers={"euler": "Euler"},
     prompt_hint="a red square",
 )
@@ -60,7 +68,8 @@ class FakeConditioning:
     words: list[str]
     colour: tuple[int, int, int]
     noise_seed: int
-    first_colour: tuple[int, int, int] | None
+    pinned: dict[int, np.ndarray]
+    """Frame → its colour."""
 
 
 class FakeFamily:
@@ -83,8 +92,9 @@ class FakeFamily:
         seed = request.seed
         if request.guidance_scale > 1:
             seed ^= zlib.crc32(request.negative_prompt.encode())
-        first = _mean_colour(request.image_start) if request.image_start else None
-        return FakeConditioning(words, named[0] if named else GREY, seed, first)
+        return FakeConditioning(
+            words, named[0] if named else GREY, seed, _pinned(request)
+        )
 
     def denoise(self, model, conditioning, request, on_step, on_phase) -> Any:
         _end_badly(conditioning.words)
@@ -93,7 +103,7 @@ class FakeFamily:
         noise = rng.integers(0, 255, (request.num_frames, 4, 8, 3), dtype=np.uint8)
         latents = {
             "colour": conditioning.colour,
-            "first_colour": conditioning.first_colour,
+            "pinned": conditioning.pinned,
             "noise": noise,
             "size": (request.height, request.width),
         }
@@ -116,8 +126,8 @@ class FakeFamily:
             frames[:] = colour
             for index in range(start, stop):
                 frames[index - start, -4:, :8] = noise[index]
-            if start == 0 and latents["first_colour"] is not None:
-                frames[0] = latents["first_colour"]
+                if index in latents["pinned"]:
+                    frames[index - start] = latents["pinned"][index]
             yield frames
 
     def preview(self, model, latents) -> np.ndarray:
@@ -153,10 +163,24 @@ def _end_badly(words: list[str]) -> None:
         os._exit(3)
 
 
-def _mean_colour(path: str) -> tuple[int, int, int]:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    red, green, blue = pixels.mean(axis=0).astype(int).tolist()
-    return red, green, blue
+def _pinned(request: GenerationRequest) -> dict[int, np.ndarray]:
+    """The mean colours of the frames that the request's media give."""
+    size, count = (request.width, request.height), request.num_frames
+    given: dict[int, np.ndarray] = {}
+    if request.image_start:
+        given[0] = load_image(request.image_start, *size)
+    if request.image_end:
+        given[count - 1] = load_image(request.image_end, *size)
+    if request.source_video:
+        last = request.overlap_frames
+        clip = load_clip(request.source_video, *size, request.fps, last=last)
+        given |= dict(enumerate(clip))
+    for condition in request.conditions:
+        start = condition.first_frame(count)
+        if is_video(condition.file):
+            most = count - start
+            clip = load_clip(condition.file, *size, request.fps, first=most)
+            given |= dict(enumerate(clip, start))
+        else:
+            given[start] = load_image(condition.file, *size)
+    return {index: image.mean(axis=(0, 1)) for index, image in given.items()}

@@ -32,7 +32,7 @@ PLAIN = (
     "fps",
 )
 """Fields of which only the value differs from model to model."""
-MEDIA = GenerationRequest.MEDIA_FIELDS
+MEDIA = tuple(name for name in GenerationRequest.MEDIA_FIELDS if name != "conditions")
 MEDIA_LABELS = {
     "image_start": "Start image",
     "image_end": "End image",

@@ -97,6 +97,11 @@ def check_image(path: str | Path) -> None:
         pass
 
 
+def check_video(path: str | Path) -> None:
+    """Raises ``UnreadableFile`` when the video has no frame that decodes."""
+    count_frames(path, 1, 1)
+
+
 def is_video(path: str | Path) -> bool:
     """Whether the file is a video, told by its content; an animated GIF is one.
 
@@ -108,7 +113,7 @@ def is_video(path: str | Path) -> bool:
     except UnreadableFile:
         pass
     try:
-        count_frames(path, 1, 1)
+        check_video(path)
     except UnreadableFile as error:
         raise UnreadableFile(
             f"{Path(path).name} is neither a picture nor a video that can be read"

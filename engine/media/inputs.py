@@ -11,13 +11,15 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import Problem, RequestError
+from engine.errors import Problem, RequestError, UnreadableFile
 from engine.family import ModelVariant
-from engine.request import GenerationRequest
+from engine.media.frames import check_image, check_video, is_video
+from engine.request import Condition, GenerationRequest
 from engine.settings import Settings
 
 TITLES = {
@@ -27,7 +29,20 @@ TITLES = {
     "control_video": "a control video",
     "control_mask": "a control mask",
     "source_video": "a source video",
+    "conditions": "pinned media",
 }
+IMAGES = ("image_start", "image_end", "image_refs")
+VIDEOS = ("control_video", "source_video")
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A file that a request names."""
+
+    field: str
+    name: str
+    place: str = ""
+    """Which of several it is, for a sentence: ``"condition 2: "``."""
 
 
 def check_media(
@@ -36,15 +51,17 @@ def check_media(
     folder: Path | None,
     settings: Settings,
 ) -> list[Problem]:
-    """What is wrong with the files that ``request`` names, the first per field.
+    """What is wrong with the files that ``request`` names, the first per field. Each
+    is opened, so that a broken one is refused before its job waits.
 
     A file outside the allowed folders is refused in the same words whether it exists
     or not, and before anything else is said about it.
     """
     problems: dict[str, Problem] = {}
-    for field, name in named_media(request):
+    for medium in named_media(request):
+        field, name = medium.field, medium.name
         message = None
-        path = _allowed_path(name, folder, settings)
+        path = find_medium(name, folder, settings)
         if path is None:
             places = ", ".join(str(place) for place in _allowed(folder, settings))
             message = f"{name!r} isn't in a folder that may be used: {places}"
@@ -52,8 +69,10 @@ def check_media(
             message = f"{variant.id} doesn't take {TITLES[field]}"
         elif not path.is_file():
             message = f"there is no file {name!r}"
+        elif field not in problems:
+            message = _unreadable(path, field)
         if message is not None:
-            problems.setdefault(field, Problem(field, message))
+            problems.setdefault(field, Problem(field, medium.place + message))
     return list(problems.values())
 
 
@@ -62,50 +81,59 @@ def keep_media(
 ) -> GenerationRequest:
     """The same request, its files copied to ``settings.media`` under their sha256, so
     that they are still there when its turn comes."""
-    kept: dict[str, object] = {}
-    for field, name in named_media(request):
-        path = _allowed_path(name, folder, settings)
+
+    def keep(medium: Medium) -> str:
+        path = find_medium(medium.name, folder, settings)
         assert path is not None  # check_media refused it
         try:
-            copy = str(_keep(path, settings.media))
+            return str(_keep(path, settings.media))
         except OSError as error:
-            message = f"{name!r} can't be copied: {error.strerror}"
-            raise RequestError([Problem(field, message)]) from error
-        if isinstance(getattr(request, field), list):
-            kept.setdefault(field, []).append(copy)  # type: ignore[attr-defined]
-        else:
-            kept[field] = copy
-    return request.with_values(**kept) if kept else request
+            message = f"{medium.place}{medium.name!r} can't be copied: {error.strerror}"
+            raise RequestError([Problem(medium.field, message)]) from error
+
+    return rename_media(request, keep)
 
 
 def portable(request: GenerationRequest, settings: Settings) -> GenerationRequest:
     """The same request as it goes into a video: kept media named relative to the data
     root, so that the video doesn't tell where on the disk that is."""
-    kept: dict[str, object] = {}
-    for field, name in named_media(request):
-        short = f"{settings.media.name}/{Path(name).name}"
-        if isinstance(getattr(request, field), list):
-            kept.setdefault(field, []).append(short)  # type: ignore[attr-defined]
-        else:
-            kept[field] = short
-    return request.with_values(**kept) if kept else request
+    return rename_media(
+        request, lambda medium: f"{settings.media.name}/{Path(medium.name).name}"
+    )
 
 
-def named_media(request: GenerationRequest) -> Iterator[tuple[str, str]]:
-    """(field, file name) of each file that ``request`` names."""
+def named_media(request: GenerationRequest) -> Iterator[Medium]:
+    """Each file that ``request`` names."""
     for field in request.MEDIA_FIELDS:
         value = getattr(request, field)
-        for name in value if isinstance(value, list) else [value]:
-            if name is not None:
-                yield field, name
+        if isinstance(value, str):
+            yield Medium(field, value)
+        for number, each in enumerate(value if isinstance(value, list) else [], 1):
+            if isinstance(each, Condition):
+                yield Medium(field, each.file, f"condition {number}: ")
+            else:
+                yield Medium(field, each)
 
 
-def _allowed(folder: Path | None, settings: Settings) -> list[Path]:
-    own = [] if folder is None else [folder.resolve()]
-    return [*own, settings.media.resolve(), settings.outputs.resolve()]
+def rename_media(
+    request: GenerationRequest, rename: Callable[[Medium], str]
+) -> GenerationRequest:
+    """The same request with each of its files called as ``rename`` says."""
+    names: dict[str, list[str]] = {}
+    for medium in named_media(request):
+        names.setdefault(medium.field, []).append(rename(medium))
+    values: dict[str, object] = {}
+    for field, renamed in names.items():
+        before = getattr(request, field)
+        if field == "conditions":
+            pairs = zip(before, renamed, strict=True)
+            values[field] = [{**dict(each), "file": name} for each, name in pairs]
+        else:
+            values[field] = renamed if isinstance(before, list) else renamed[0]
+    return request.with_values(**values) if values else request
 
 
-def _allowed_path(name: str, folder: Path | None, settings: Settings) -> Path | None:
+def find_medium(name: str, folder: Path | None, settings: Settings) -> Path | None:
     """Where the file lies, links followed; ``None`` when that isn't allowed.
 
     A relative name is looked for beside the request's file, then below the data root.
@@ -122,6 +150,24 @@ def _allowed_path(name: str, folder: Path | None, settings: Settings) -> Path | 
             inside.append(path)
     existing = [path for path in inside if path.is_file()]
     return next(iter(existing or inside), None)
+
+
+def _unreadable(path: Path, field: str) -> str | None:
+    try:
+        if field in IMAGES:
+            check_image(path)
+        elif field in VIDEOS:
+            check_video(path)
+        else:
+            is_video(path)
+    except UnreadableFile as error:
+        return str(error)
+    return None
+
+
+def _allowed(folder: Path | None, settings: Settings) -> list[Path]:
+    own = [] if folder is None else [folder.resolve()]
+    return [*own, settings.media.resolve(), settings.outputs.resolve()]
 
 
 def _keep(path: Path, media: Path) -> Path:

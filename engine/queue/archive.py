@@ -2,7 +2,8 @@
 
 ``queue.json`` holds ``{"schema": 1, "jobs": [{"id", "request", "media"}]}``, where
 ``media`` says which file of the zip each media field of the request names:
-``{"image_start": "media/<sha256>.png"}``, a list for fields that take several.
+``{"image_start": "media/<sha256>.png"}``, a list for fields that take several. Those
+of ``conditions`` are listed in order; the rest of each condition stays in the request.
 """
 
 from __future__ import annotations
@@ -92,8 +93,12 @@ def restore(file: Path, store: JobStore, settings: Settings) -> list[Job]:
 def _save_job(job: Job, archive: zipfile.ZipFile, media_root: Path) -> dict[str, Any]:
     request = json.loads(job.request.to_json())
     media: dict[str, Any] = {}
-    for field, name in named_media(job.request):
-        request.pop(field, None)
+    for condition in request.get("conditions", []):
+        del condition["file"]
+    for medium in named_media(job.request):
+        field, name = medium.field, medium.name
+        if field != "conditions":
+            request.pop(field, None)
         try:
             entry = _save_medium(media_root / name, archive)
         except FileNotFoundError as error:
@@ -172,7 +177,7 @@ def _with_media(job: _SavedJob, archive: ZipReader, folder: Path) -> dict[str, A
     problems = [
         Problem(field, "a saved queue names its files under 'media'")
         for field in GenerationRequest.MEDIA_FIELDS
-        if job.request.get(field)
+        if _names_files(field, job.request.get(field))
     ]
     values = dict(job.request)
     for field, entries in job.media.items():
@@ -185,10 +190,32 @@ def _with_media(job: _SavedJob, archive: ZipReader, folder: Path) -> dict[str, A
             problems.append(Problem(field, f"{missing[0]!r} isn't in {archive.name}"))
             continue
         names = [_unpack(entry, archive, folder) for entry in listed]
-        values[field] = names if isinstance(entries, list) else names[0]
+        if field == "conditions":
+            values[field] = _conditions(job, names)
+        else:
+            values[field] = names if isinstance(entries, list) else names[0]
     if problems:
         raise RequestError(problems)
     return values
+
+
+def _names_files(field: str, value: object) -> bool:
+    """Whether a media field names a file itself, instead of leaving it to ``media``."""
+    if field == "conditions" and isinstance(value, list):
+        return any(isinstance(each, dict) and "file" in each for each in value)
+    return bool(value)
+
+
+def _conditions(job: _SavedJob, names: list[str]) -> list[dict[str, Any]]:
+    """The conditions of the job's request with their files."""
+    listed = job.request.get("conditions")
+    all_of_them = listed if isinstance(listed, list) else []
+    conditions = [each for each in all_of_them if isinstance(each, dict)]
+    if len(conditions) != len(names):
+        message = f"the queue holds {len(names)} files for {len(conditions)} conditions"
+        raise RequestError([Problem("conditions", message)])
+    pairs = zip(conditions, names, strict=True)
+    return [{**condition, "file": name} for condition, name in pairs]
 
 
 def _unpack(entry: str, archive: ZipReader, folder: Path) -> str:

@@ -9,6 +9,9 @@ from engine.request import SEED_LIMIT, GenerationRequest
 from engine.validate import MOST_JSON_BYTES, accept, read_json
 from tests.fakes import VARIANT
 
+PIN = {"file": "a.png", "frame_index": 0}
+OPTIONAL = ("overlap_frames", "vae_tile_size")
+
 pytestmark = pytest.mark.usefixtures("use_fake_family")
 
 
@@ -31,14 +34,15 @@ def problems(settings):
 def test_the_smallest_request_gets_the_models_defaults_and_a_seed(settings):
     data = {"model": "fake-model", "prompt": "a red square"}
     first = accept(data, folder=None, settings=settings)
-    assert VARIANT.defaults.items() <= first.model_dump().items()
+    defaults = {**VARIANT.defaults, "overlap_frames": None}  # without a source
+    assert defaults.items() <= first.model_dump().items()
     assert 0 <= first.seed < SEED_LIMIT
     second = accept(data, folder=None, settings=settings)
     assert first.seed != second.seed
     assert None not in [
         value
         for name, value in first.model_dump().items()
-        if name not in GenerationRequest.MEDIA_FIELDS
+        if name not in (*GenerationRequest.MEDIA_FIELDS, *OPTIONAL)
     ]
 
 
@@ -96,6 +100,47 @@ def test_given_values_win_over_the_models(settings):
         ("scheduler", "", "fake-model has no scheduler ''; it has euler"),
         ("image_refs", "a.png", 'must be a list, is "a.png"'),
         ("image_refs", ["a.png"] * 17, "must have at most 16 entries, has 17"),
+        (
+            "conditions",
+            [{"file": "a.png", "frame_index": 0}] * 17,
+            "must have at most 16 entries, has 17",
+        ),
+        (
+            "conditions",
+            [PIN, {**PIN, "strength": 1.5}],
+            "condition 2: strength must be at most 1, is 1.5",
+        ),
+        (
+            "conditions",
+            [{**PIN, "strength": -1}],
+            "condition 1: strength must be at least 0, is -1",
+        ),
+        (
+            "conditions",
+            [{**PIN, "frame_index": 1.5}],
+            "condition 1: frame_index must be a whole number, is 1.5",
+        ),
+        ("conditions", [{"file": "a.png"}], "condition 1: frame_index is missing"),
+        (
+            "conditions",
+            [{**PIN, "frame": 3}],
+            "condition 1: frame is no such field; did you mean 'frame_index'?",
+        ),
+        (
+            "conditions",
+            ["a.png"],
+            'condition 1: must be an object with file and frame_index, is "a.png"',
+        ),
+        ("conditions", PIN, "must be a list, is {"),
+        ("overlap_frames", 0, "must be at least 1, is 0"),
+        ("vae_tile_size", 1, "must be 0 (off) or at least 64, is 1"),
+        ("vae_tile_size", 63, "must be 0 (off) or at least 64, is 63"),
+        ("vae_tile_size", -1, "must be at least 0, is -1"),
+        ("vae_tile_size", 100, "100 isn't a multiple of 32; 96 is the nearest that"),
+        ("vae_tile_size", 65, "65 isn't a multiple of 32; 64 is the nearest that"),
+        ("vae_tile_size", True, "must be a whole number, is true"),
+        ("prompt", "a red square | ", "part 2 of 2 is empty; parts are separated by |"),
+        ("prompt", "|", "part 1 of 2 is empty"),
         ("schema", 2, "must be at most 1, is 2"),
         ("num_frame", 9, "no such field; did you mean 'num_frames'?"),
         ("steps", 9, "no such field; did you mean 'num_inference_steps'?"),
@@ -173,3 +218,20 @@ def test_defaults_of_every_model_are_accepted(settings):
         data = {"model": variant.id, "prompt": variant.prompt_hint}
         request = accept(data, folder=Path.cwd(), settings=settings)
         assert request.num_frames == variant.defaults["num_frames"]
+
+
+@pytest.mark.parametrize("pixels", [None, 0, 64, 256])
+def test_tiling_is_automatic_off_or_of_a_size_that_works(settings, pixels):
+    data = {"model": "fake-model", "prompt": "a", "vae_tile_size": pixels}
+    request = accept(data, folder=None, settings=settings)
+    assert request.vae_tile_size == pixels
+
+
+@pytest.mark.parametrize("pixels", [0, 256])
+def test_tiling_is_refused_where_it_is_no_choice(problems, pixels):
+    message = problems(model="wan-demo", vae_tile_size=pixels)["vae_tile_size"]
+    assert message == "wan-demo has no tiling to choose; leave it out"
+
+
+def test_a_bar_in_a_prompt_is_any_character_where_prompts_have_no_parts(problems):
+    assert "prompt" not in problems(model="wan-demo", prompt="a | | b")

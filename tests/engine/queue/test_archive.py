@@ -116,6 +116,63 @@ def test_saved_queue_comes_back_elsewhere_with_its_media(
     assert same == jobs[1].request
 
 
+def test_pinned_media_come_back_elsewhere_in_their_order(
+    store, settings, other, file, picture
+):
+    Image.new("RGB", (64, 48), "blue").save(picture.parent / "end.png")
+    conditions = [
+        {"file": "end.png", "frame_index": 8, "strength": 0.5},
+        {"file": "start.png", "frame_index": 0},
+        {"file": "end.png", "frame_index": 4},
+    ]
+    job = add(store, settings, picture.parent, conditions=conditions)
+    archive.save([job], file, settings.media)
+    first, _ = medium((picture.parent / "end.png").read_bytes())
+    second, _ = medium(picture.read_bytes())
+    with zipfile.ZipFile(file) as saved:
+        [written] = json.loads(saved.read("queue.json"))["jobs"]
+    assert written["media"] == {"conditions": [first, second, first]}
+    assert written["request"]["conditions"] == [
+        {"frame_index": 8, "strength": 0.5},
+        {"frame_index": 0},
+        {"frame_index": 4},
+    ]
+
+    elsewhere, store2 = other
+    [restored] = archive.restore(file, store2, elsewhere)
+    assert [
+        (each.file, each.frame_index, each.strength)
+        for each in restored.request.conditions
+    ] == [
+        (str(elsewhere.media / first.removeprefix("media/")), 8, 0.5),
+        (str(elsewhere.media / second.removeprefix("media/")), 0, 1.0),
+        (str(elsewhere.media / first.removeprefix("media/")), 4, 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "files", "told"),
+    [
+        ([{"file": "/etc/passwd", "frame_index": 0}], 0, "under 'media'"),
+        ([{"frame_index": 0}], 0, "condition 1: file is missing"),
+        ([{"frame_index": 0}], 2, "holds 2 files for 1 conditions"),
+        (None, 1, "holds 1 files for 0 conditions"),
+        ([7], 1, "holds 1 files for 0 conditions"),
+        ({"file": "x"}, 0, "under 'media'"),
+    ],
+)
+def test_pinned_media_that_do_not_fit_are_refused(
+    store, settings, file, picture, conditions, files, told
+):
+    entry, content = medium(picture.read_bytes())
+    request = {**REQUEST, "conditions": conditions} if conditions else REQUEST
+    media = {"conditions": [entry] * files} if files else {}
+    write(file, queue_of(request, **media), [(entry, content)])
+    message = refusal(file, store, settings, RequestError)
+    assert "job 1 of 1: " in message
+    assert told in message
+
+
 def test_saved_file_has_the_promised_form(store, settings, file, picture):
     folder = picture.parent
     job = add(store, settings, folder, image_start="start.png", width=96)
