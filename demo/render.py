@@ -3,8 +3,9 @@
 Objects are signed distance functions (Inigo Quilez, "Distance functions",
 https://iquilezles.org/articles/distfunctions/), shadows are his soft shadows. The
 floor is a plane, the sky a function of direction. All work is per ray; each function
-marked ``fused`` is one kernel on a GPU. One march step is one such function: a whole
-march in one graph takes minutes to compile.
+marked ``fused`` is one kernel on a GPU. Two march steps are one such function: fewer
+would read and write the rays more often than they compute, and a whole march in one
+takes minutes to compile.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from demo.vec import (
     Vec,
     along,
     dot,
+    each,
     mix,
     multiply,
     rotate_y,
@@ -36,6 +38,7 @@ from demo.vec import (
 MARCH_STEPS = 26
 SHADOW_STEPS = 16
 MIRROR_STEPS = 18
+TOGETHER = 2
 
 
 class Shot(NamedTuple):
@@ -71,7 +74,7 @@ def _shot(clip: Clip, frame: int) -> Shot:
 
 
 def _rays(clip: Clip, frame: int, height: int, width: int) -> tuple[Vec, Vec]:
-    """Origins (clips, 1) and unit directions (clips, height·width) of one frame."""
+    """Origins and unit directions, each (clips, height·width), of one frame."""
     eye, target = split(clip.eye[:, frame]), split(clip.target[:, frame])
     forward = unit(subtract(target, eye))
     right = unit(Vec(-forward.z, torch.zeros_like(forward.x), forward.x))
@@ -86,7 +89,9 @@ def _rays(clip: Clip, frame: int, height: int, width: int) -> tuple[Vec, Vec]:
     grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
     ahead = scale(forward, clip.zoom[:, None])
     across = along(ahead, right, grid_x.reshape(1, -1))
-    return eye, unit(along(across, upward, grid_y.reshape(1, -1)))
+    direction = unit(along(across, upward, grid_y.reshape(1, -1)))
+    # Mirrored rays have an origin each, too: one compiled form is enough for both.
+    return each(lambda c: c.expand_as(direction.x).contiguous(), eye), direction
 
 
 def _to_object(p: Vec, shot: Shot) -> Vec:
@@ -136,7 +141,9 @@ def _enter(origin: Vec, direction: Vec, shot: Shot) -> tuple[Tensor, Tensor]:
 
 @fused
 def _advance(t: Tensor, origin: Vec, direction: Vec, shot: Shot) -> Tensor:
-    return t + distance(along(origin, direction, t), shot) * 0.97
+    for _ in range(TOGETHER):
+        t = t + distance(along(origin, direction, t), shot) * 0.97
+    return t
 
 
 @fused
@@ -149,7 +156,7 @@ def _march(
 ) -> tuple[Tensor, Tensor]:
     """Distance along each ray to the object, and whether it is met."""
     t, far = _enter(origin, direction, shot)
-    for _ in range(steps):
+    for _ in range(steps // TOGETHER):
         t = _advance(t, origin, direction, shot)
     return t, _meets(t, far, origin, direction, shot)
 
@@ -158,16 +165,18 @@ def _march(
 def _toward_light(
     t: Tensor, light: Tensor, point: Vec, shot: Shot
 ) -> tuple[Tensor, Tensor]:
-    gap = distance(along(point, shot.sun, t), shot)
-    light = torch.minimum(light, 9.0 * gap.clamp(min=0) / (t + 0.3))
-    return t + gap.clamp(min=0.05, max=0.5), light
+    for _ in range(TOGETHER):
+        gap = distance(along(point, shot.sun, t), shot)
+        light = torch.minimum(light, 9.0 * gap.clamp(min=0) / (t + 0.3))
+        t = t + gap.clamp(min=0.05, max=0.5)
+    return t, light
 
 
 def _shadow(point: Vec, shot: Shot) -> Tensor:
     """Share of sunlight that reaches points; soft at the edge."""
     t, far = _enter(point, shot.sun, shot)
     t, light = t.clamp(min=0.02), torch.ones_like(t)
-    for _ in range(SHADOW_STEPS):
+    for _ in range(SHADOW_STEPS // TOGETHER):
         t, light = _toward_light(t, light, point, shot)
     light = surfaces.smoothstep(0.0, 1.0, light)
     return torch.where(far > 0, light, torch.ones_like(light))

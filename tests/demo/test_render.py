@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from demo.clips import sample_clips
+from demo.dataset import turned
 from demo.render import render
 from demo.scenes import COLOURS, Scene
-from demo.dataset import turned
 
 SIZE = 48
 
