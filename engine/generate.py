@@ -14,6 +14,7 @@ import engine
 from engine import outputs
 from engine.events import OnEvent
 from engine.family import Family, LoadedModel, OnStep, get_family, get_variant
+from engine.loading.interrupt import interruptible
 from engine.loading.memory import out_of_memory_told
 from engine.loading.resident import ResidentModel
 from engine.media.image import strip_data_url
@@ -74,19 +75,20 @@ class Generator:
         ):
             progress.begin("load", f"loading {variant.title}")
             model = self._resident.get(variant, progress)
-            progress.begin("encode")
-            conditioning = family.encode(model, request)
-            progress.begin("denoise")
-            on_step = _reporting_steps(family, model, progress)
-            latents = family.denoise(
-                model,
-                conditioning,
-                request,
-                on_step,
-                lambda part: progress.begin("denoise", part),
-            )
-            progress.begin("decode")
-            self._write(family, model, latents, request, part, progress)
+            with interruptible(model.pipeline, progress.check):
+                progress.begin("encode")
+                conditioning = family.encode(model, request)
+                progress.begin("denoise")
+                on_step = _reporting_steps(family, model, progress)
+                latents = family.denoise(
+                    model,
+                    conditioning,
+                    request,
+                    on_step,
+                    lambda part: progress.begin("denoise", part),
+                )
+                progress.begin("decode")
+                self._write(family, model, latents, request, part, progress)
             progress.check()
             if self._settings.sidecar:
                 self._write_sidecar(request, output)
