@@ -37,6 +37,7 @@ class Kind(Protocol):
     SIZES: tuple[int, ...]
     TEXT_LENGTH: int
     VAE_PARTS: tuple[tuple[Stage, float], ...]
+    DENOISER_SECONDS: float
     PINNED: bool
     """Whether it learns to keep given frames."""
     FLEXIBLE: bool

@@ -36,10 +36,11 @@ TEXT_LENGTH = 32
 """What comes after is masked, so that the length makes no difference."""
 FRAME_RATE = 16.0
 VAE_PARTS = (
-    (Stage(1, 256, 48, 2e-3), 50.0),
-    (Stage(17, 160, 16, 1.5e-3), 350.0),
-    (Stage(33, 256, 6, 8e-4), 180.0),
+    (Stage(1, 256, 48, 2e-3), 40.0),
+    (Stage(17, 160, 16, 1.5e-3), 240.0),
+    (Stage(33, 256, 6, 8e-4), 160.0),
 )
+DENOISER_SECONDS = 420.0
 PINNED = True
 FLEXIBLE = True
 

@@ -29,7 +29,6 @@ from demo.text import make_tokenizer
 from demo.trainer import Trainer
 
 POOL = 1024
-DENOISER = denoiser.Schedule(batch=256, lr=1.2e-3, seconds=600.0)
 BAKE = denoiser.Schedule(batch=256, lr=2e-4, seconds=50.0, warmup=20)
 BAKED_GUIDANCE = 3.0
 UPSAMPLER_SECONDS = 60.0
@@ -131,10 +130,11 @@ def train_denoiser(trainer: Trainer, model: Any, data: denoiser.Latents) -> bool
         start_from(student, ema)
     ema.modules().requires_grad_(False)
     judged = partial(judge_denoiser, trainer, ema, model)
-    if spent < DENOISER.seconds:
-        run_denoiser(trainer, "denoiser", student, ema, data, DENOISER)
+    schedule = denoiser.Schedule(batch=256, lr=1.2e-3, seconds=kind.DENOISER_SECONDS)
+    if spent < schedule.seconds:
+        run_denoiser(trainer, "denoiser", student, ema, data, schedule)
         judged(((8, 3.0), (8, 1.0)))
-    if trainer.spent("denoiser") >= DENOISER.seconds:
+    if trainer.spent("denoiser") >= schedule.seconds:
         teacher = denoiser.Teacher(make_denoiser(kind, device), BAKED_GUIDANCE)
         start_from(ema, teacher.denoiser, student)
         run_denoiser(trainer, "bake", student, ema, data, BAKE, teacher)
