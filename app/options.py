@@ -100,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--compile", action="store_true", default=None, help=described["compile"]
     )
+    data.add_argument(
+        "--sidecar", action="store_true", default=None, help=described["sidecar"]
+    )
     data.add_argument("--verbose", type=int, metavar="N", help=described["verbose"])
     file = parser.add_argument_group("without a page")
     file.add_argument(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import engine
 from engine import outputs
@@ -17,6 +17,7 @@ from engine.family import Family, LoadedModel, OnStep, get_family, get_variant
 from engine.loading.interrupt import interruptible
 from engine.loading.memory import out_of_memory_told
 from engine.loading.resident import ResidentModel
+from engine.media.frames import all_but_last, read_clip
 from engine.media.image import strip_data_url
 from engine.media.inputs import portable
 from engine.media.video import VideoWriter
@@ -24,6 +25,9 @@ from engine.progress import Progress, ignore, never
 from engine.request import GenerationRequest
 from engine.settings import Settings
 from engine.validate import accept
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PREVIEW_SECONDS = 0.5
 """At least so long between two previews."""
@@ -90,8 +94,8 @@ class Generator:
                 progress.begin("decode")
                 self._write(family, model, latents, request, part, progress)
             progress.check()
-            if self._settings.sidecar:
-                self._write_sidecar(request, output)
+        if self._settings.sidecar:
+            self._write_sidecar(request, output, progress)
         return output
 
     def close(self) -> None:
@@ -120,23 +124,29 @@ class Generator:
             fps=request.fps,
             tags=tags,
         ) as video:
+            for frame in _frames_before(request, progress):
+                video.write(frame[None])
+                progress.check()
+            before = video.num_frames
             for frames in family.decode(model, latents, request):
                 video.write(frames)
-                progress.step(video.num_frames, request.num_frames)
+                progress.step(video.num_frames - before, request.num_frames)
             progress.begin("write")
-        if video.num_frames != request.num_frames:
+        if video.num_frames - before != request.num_frames:
             raise RuntimeError(
-                f"{request.model} made {video.num_frames} frames instead of "
+                f"{request.model} made {video.num_frames - before} frames instead of "
                 f"{request.num_frames}"
             )
 
-    def _write_sidecar(self, request: GenerationRequest, output: Path) -> None:
+    def _write_sidecar(
+        self, request: GenerationRequest, output: Path, progress: Progress
+    ) -> None:
         text = portable(request, self._settings).to_json() + "\n"
         sidecar = outputs.sidecar_path(output)
         try:
             sidecar.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise outputs.cannot_write(output.parent, error) from error
+        except OSError as error:  # the video is there all the same
+            progress.warn(f"can't write {sidecar}: {error.strerror}")
 
 
 def generate(
@@ -161,6 +171,22 @@ def generate(
         return generator.generate(accepted, path, job=job, on_event=on_event)
     finally:
         generator.close()
+
+
+def _frames_before(
+    request: GenerationRequest, progress: Progress
+) -> Iterator[np.ndarray]:
+    """Frames of the source video that come before the new ones: all but those that
+    the new part begins with."""
+    if request.source_video is None or request.overlap_frames is None:
+        return
+    assert request.width and request.height and request.fps
+    progress.begin("decode", "the video that is continued")
+    yield from all_but_last(
+        read_clip(request.source_video, request.width, request.height, request.fps),
+        request.overlap_frames,
+    )
+    progress.begin("decode")
 
 
 def _reporting_steps(family: Family, model: LoadedModel, progress: Progress) -> OnStep:

@@ -78,6 +78,15 @@ def read_clip(
         raise UnreadableFile(f"{Path(path).name} isn't a video that can be read")
 
 
+def all_but_last(frames: Iterator[np.ndarray], last: int) -> Iterator[np.ndarray]:
+    """``frames`` without the last so many; never holds more than those."""
+    waiting: deque[np.ndarray] = deque()
+    for frame in frames:
+        waiting.append(frame)
+        if len(waiting) > last:
+            yield waiting.popleft()
+
+
 def count_frames(path: str | Path, fps: float, most: int) -> int:
     """How many frames the video has at ``fps`` frames per second, counted up to
     ``most``.

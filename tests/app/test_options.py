@@ -43,6 +43,11 @@ def test_option_wins_over_settings_file(tmp_path: Path) -> None:
     assert options.settings.compile is True
 
 
+def test_sidecar_is_an_option_too(tmp_path: Path) -> None:
+    assert not parse(["--root", str(tmp_path)]).settings.sidecar
+    assert parse(["--root", str(tmp_path), "--sidecar"]).settings.sidecar
+
+
 def test_settings_file_is_looked_for_below_the_root(tmp_path: Path) -> None:
     (tmp_path / "settings").mkdir()
     (tmp_path / "settings" / "app.json").write_text('{"attention": "sdpa"}')

@@ -10,7 +10,7 @@ from PIL import Image
 from engine.errors import Cancelled, OutOfMemory, RequestError, UserError
 from engine.generate import Generator, generate
 from engine.media.metadata import read_request
-from engine.media.video import probe, read_frames
+from engine.media.video import VideoWriter, probe, read_frames
 from engine.outputs import list_outputs, sidecar_path
 from engine.validate import accept
 from tests.fakes import COLOURS, FAMILY
@@ -215,6 +215,119 @@ def test_a_start_image_reaches_the_family(settings, request_of, generator, tmp_p
     frames = list(read_frames(generator.generate(request, tmp_path / "a.mp4")))
     assert frames[0][20, 32, 2] > 180
     assert frames[1][20, 32, 0] > 180
+
+
+SHADES = [30 + 20 * k for k in range(9)]
+
+
+@pytest.fixture
+def source(settings):
+    """A video of nine shades of grey at 8 frames per second."""
+    settings.outputs.mkdir(parents=True)
+    path = settings.outputs / "source.mp4"
+    with VideoWriter(path, width=64, height=48, fps=8.0, tags={}) as video:
+        for shade in SHADES:
+            video.write(np.full((1, 48, 64, 3), shade, np.uint8))
+    return path
+
+
+def shown(video):
+    """The colour at the centre of each frame."""
+    return np.array([frame[20, 32] for frame in read_frames(video)], int)
+
+
+@pytest.mark.parametrize("overlap", [1, 5])
+def test_a_continued_video_is_the_source_and_then_the_new_frames(
+    generator, request_of, tmp_path, source, overlap
+):
+    request = request_of(
+        num_frames=13, source_video=str(source), overlap_frames=overlap
+    )
+    source.unlink()
+    events = []
+    video = generator.generate(request, tmp_path / "a.mp4", on_event=events.append)
+    frames = shown(video)
+    assert len(frames) == 9 - overlap + 13
+    assert np.abs(frames[:9] - np.array(SHADES)[:, None]).max() < 6
+    assert np.abs(frames[9:] - COLOURS["red"]).max() < 6
+    assert read_request(video).overlap_frames == overlap
+    steps = [
+        (e.step, e.total)
+        for e in events
+        if getattr(e, "phase", "") == "decode" and e.event == "step"
+    ]
+    assert (steps[0], steps[-1]) == ((1, 13), (13, 13))
+
+
+def test_a_continued_video_is_brought_to_the_size_and_rate_asked_for(
+    generator, request_of, tmp_path, source
+):
+    values = {"fps": 16.0, "width": 32, "height": 96, "num_frames": 9}
+    request = request_of(source_video=str(source), **values)
+    video = generator.generate(request, tmp_path / "a.mp4")
+    info = probe(video)
+    assert (info.width, info.height, info.fps) == (32, 96, 16.0)
+    assert info.num_frames == 2 * len(SHADES) - 5 + 9
+
+
+def test_cancelling_while_the_source_is_copied_leaves_nothing(
+    generator, request_of, tmp_path, source
+):
+    events = []
+    with pytest.raises(Cancelled):
+        generator.generate(
+            request_of(source_video=str(source)),
+            tmp_path / "a.mp4",
+            on_event=events.append,
+            is_cancelled=lambda: any(
+                e.event == "phase" and "continued" in e.message for e in events
+            ),
+        )
+    assert not (tmp_path / "a.mp4").exists()
+    assert files_in(tmp_path / ".part") == []
+
+
+def test_pinned_media_reach_their_frames(generator, request_of, tmp_path, source):
+    still = source.with_name("still.png")
+    Image.new("RGB", (8, 8), (20, 40, 220)).save(still)
+    conditions = [
+        {"file": str(still), "frame_index": 1},
+        {"file": str(source), "frame_index": 4},
+        {"file": str(still), "frame_index": -2},
+    ]
+    request = request_of(num_frames=17, image_end=str(still), conditions=conditions)
+    frames = shown(generator.generate(request, tmp_path / "a.mp4"))
+    blue = [index for index, frame in enumerate(frames) if frame[2] > 180]
+    assert blue[0] == 1
+    assert blue[-2:] == [15, 16]
+    assert np.abs(frames[4:13] - np.array(SHADES)[:, None]).max() < 6
+    assert np.abs(frames[[0, 2, 3, 13, 14]] - COLOURS["red"]).max() < 6
+
+
+def test_a_sidecar_that_cannot_be_written_costs_no_video(
+    settings, request_of, tmp_path
+):
+    output = tmp_path / "a.mp4"
+    sidecar_path(output).mkdir()
+    events = []
+    generator = Generator(settings.model_copy(update={"sidecar": True}))
+    generator.generate(request_of(), output, on_event=events.append)
+    assert probe(output).num_frames == 9
+    [warned] = [event.message for event in events if event.event == "warned"]
+    assert warned == f"can't write {sidecar_path(output)}: Is a directory"
+
+
+def test_a_job_that_fails_late_leaves_no_sidecar(
+    settings, request_of, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr("engine.outputs._publish", full)
+    generator = Generator(settings.model_copy(update={"sidecar": True}))
+    with pytest.raises(UserError, match="the disk is full"):
+        generator.generate(request_of(), tmp_path / "a.mp4")
+    assert files_in(tmp_path) == []
 
 
 def test_the_fake_needs_no_torch_and_little_time(settings):

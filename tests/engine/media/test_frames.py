@@ -4,6 +4,7 @@ from PIL import Image
 
 from engine.errors import UnreadableFile
 from engine.media.frames import (
+    all_but_last,
     check_image,
     count_frames,
     is_video,
@@ -124,6 +125,15 @@ def test_a_clip_is_scaled_to_cover_and_cut_at_the_centre(clip):
     frames = load_clip(clip(3, width=128, height=32), 32, 32, 16.0)
     assert frames.shape == (3, 32, 32, 3)
     assert np.abs(frames[2].astype(int) - 16).max() <= 2  # the black quarter is cut
+
+
+def test_all_but_the_last_frames_are_passed_on_as_they_come():
+    taken = []
+    frames = all_but_last((taken.append(k) or k for k in range(6)), 2)
+    assert next(frames) == 0
+    assert taken == [0, 1, 2]
+    assert list(frames) == [1, 2, 3]
+    assert list(all_but_last(iter([1, 2]), 3)) == []
 
 
 def test_reading_can_stop_early(clip):
