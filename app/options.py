@@ -103,7 +103,19 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--sidecar", action="store_true", default=None, help=described["sidecar"]
     )
+    data.add_argument(
+        "--no-download",
+        action="store_const",
+        const=False,
+        dest="download",
+        help="never download a model's files",
+    )
     data.add_argument("--verbose", type=int, metavar="N", help=described["verbose"])
+    _add_process_options(parser)
+    return parser
+
+
+def _add_process_options(parser: argparse.ArgumentParser) -> None:
     file = parser.add_argument_group("without a page")
     file.add_argument(
         "--process",
@@ -119,7 +131,6 @@ def _parser() -> argparse.ArgumentParser:
     file.add_argument(
         "--json", action="store_true", help="print one JSON event per line"
     )
-    return parser
 
 
 def _user_and_password(text: str | None) -> tuple[str, str] | None:

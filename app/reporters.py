@@ -27,6 +27,7 @@ from engine.events import (
 from engine.queue.job import Job
 
 PHASES = {
+    "download": "Downloading the model",
     "load": "Loading the model",
     "encode": "Reading the prompt",
     "denoise": "Making the video",
@@ -71,10 +72,18 @@ def phase_title(phase: Phase) -> str:
 
 def pace(step: Step) -> str:
     """``step 3/20, 1.25 s/step, 21 s left``."""
+    if step.phase == "download":
+        return f"{download_pace(step)}, {duration(step.seconds_left)} left"
     return (
         f"step {step.step}/{step.total}, {step.seconds_per_step:.3g} s/step, "
         f"{duration(step.seconds_left)} left"
     )
+
+
+def download_pace(step: Step) -> str:
+    """``512 of 26,000 MiB, 85 MiB/s``."""
+    speed = 1 / step.seconds_per_step if step.seconds_per_step else 0.0
+    return f"{step.step:,} of {step.total:,} MiB, {speed:.0f} MiB/s"
 
 
 class JsonReporter(AbstractContextManager["JsonReporter"]):

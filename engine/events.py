@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-PhaseName = Literal["load", "encode", "denoise", "decode", "write"]
+PhaseName = Literal["download", "load", "encode", "denoise", "decode", "write"]
 
 
 class _Event(BaseModel):
@@ -41,7 +41,7 @@ class Step(_Event):
 
     event: Literal["step"] = "step"
     phase: PhaseName
-    step: int = Field(ge=0, description="Steps done so far.")
+    step: int = Field(ge=0, description="Steps done so far; MiB of a download.")
     total: int = Field(ge=1)
     seconds_per_step: float = Field(ge=0)
     seconds_left: float = Field(ge=0, description="Until this phase ends.")

@@ -30,6 +30,7 @@ class Settings(BaseModel):
     attention: str = Field("auto", description="attention backend")
     gpu: str = Field("", description="device, such as cuda:1 or cpu; empty chooses")
     compile: bool = Field(False, description="compile the transformer's blocks")
+    download: bool = Field(True, description="download a model's missing files")
     verbose: int = Field(1, ge=0, le=3, description="how much to print")
     sidecar: bool = Field(False, description="write a .json beside each video")
 

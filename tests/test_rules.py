@@ -47,6 +47,7 @@ COME_WITH = {
     "PIL": "diffusers",
     "tokenizers": "transformers",
     "tqdm": "huggingface_hub",
+    "httpx2": "huggingface_hub",
     "filelock": "huggingface_hub",
     "psutil": "accelerate",
     "pydantic_core": "pydantic",

@@ -15,7 +15,9 @@ from app.options import Options
 from app.ui.credentials import Credentials, choose_credentials
 from engine.errors import MissingWeights, UnreadableFile, UserError
 from engine.family import ModelVariant, all_variants
+from engine.loading.hub import is_offline
 from engine.loading.weights import find_weights
+from engine.loading.weights import missing_weights as missing_weights_of
 from engine.queue import lock
 from engine.queue.store import SqliteJobStore
 from engine.queue.supervisor import Supervisor
@@ -89,6 +91,10 @@ def choose_port(server_name: str, port: int) -> int:
 def missing_weights(variant: ModelVariant, settings: Settings) -> str | None:
     """Why ``variant`` can't run yet; ``None`` when its files are here."""
     try:
+        wanted = missing_weights_of(variant, settings)
+        if wanted and settings.download and not is_offline():
+            size = sum(file.gigabytes for file in wanted)
+            return f"its files will be downloaded with the first video ({size:.0f} GB)"
         find_weights(variant, settings)
     except (MissingWeights, UnreadableFile) as error:
         return str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from app.reporters import duration, phase_title
+from app.reporters import download_pace, duration, phase_title
 from app.ui.markup import action, empty, facts, one_line, sentence, video_url
 from app.ui.snapshot import Snapshot
 from engine.events import Phase, Warned
@@ -68,7 +68,9 @@ def _running(now: Snapshot, job: Job) -> str:
     phase, warned, step = now.newest(Phase), now.newest(Warned), now.step
     title = phase_title(phase) if phase else "Starting"
     numbers = []
-    if step is not None:
+    if step is not None and step.phase == "download":
+        numbers.append(download_pace(step))
+    elif step is not None:
         numbers.append(f"step {step.step} of {step.total}")
         numbers.append(f"{step.seconds_per_step:.3g} s/step")
     if (left := now.job_seconds_left) is not None:

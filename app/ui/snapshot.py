@@ -14,6 +14,7 @@ from engine.outputs import Output
 from engine.queue.job import Job, JobStatus
 
 SPANS = {
+    "download": (0.0, 1.0),
     "load": (0.0, 0.08),
     "encode": (0.08, 0.12),
     "denoise": (0.12, 0.85),

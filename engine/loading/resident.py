@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 from engine.errors import Cancelled
 from engine.family import LoadedModel, ModelVariant, get_family
+from engine.loading.download import get_weights
 from engine.loading.memory import empty_caches
 from engine.loading.offload import choose_device, choose_dtype, place
-from engine.loading.weights import find_weights
+from engine.loading.precision import choose_files, free_memory
 from engine.progress import Progress
 from engine.settings import Settings
 
@@ -37,7 +38,8 @@ class ResidentModel:
         if self._model is not None and self._model.variant.id == variant.id:
             return self._model
         self.release()
-        weights = find_weights(variant, self._settings)
+        chosen = choose_files(variant, *free_memory(self.device))
+        weights = get_weights(variant, self._settings, progress, chosen)
         pipeline = get_family(variant.family).load(
             variant,
             weights,

@@ -3,31 +3,80 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from engine.errors import MissingWeights, UnreadableFile
-from engine.family import ModelVariant
+from engine.family import ModelVariant, WeightFile
+from engine.loading import hub
 from engine.settings import PROJECT, Settings
 
+ANY_PRECISION: Mapping[str, WeightFile] = {}
 
-def find_weights(variant: ModelVariant, settings: Settings) -> dict[str, Path]:
-    """Each component's folder in diffusers layout. Downloads nothing.
 
+def find_weights(
+    variant: ModelVariant,
+    settings: Settings,
+    chosen: Mapping[str, WeightFile] = ANY_PRECISION,
+) -> dict[str, Path]:
+    """Each component's folder in diffusers layout, or its single file. Downloads
+    nothing.
+
+    ``chosen`` has for each component the choice to be preferred; see ``find_files``.
     Raises ``MissingWeights`` that names what is missing, the places that were
     searched, and the command that gets it.
     """
+    if variant.files:
+        found = find_files(variant, settings, chosen)
+        if missing := missing_weights(variant, settings, chosen):
+            raise MissingWeights(_how_to_get_files(variant, settings, missing))
+        return found
     if not variant.folder:
         return {}
-    partial: list[str] = []
     places = _places(variant, settings)
-    for folder in places:
-        if not folder.is_dir():
-            continue
-        missing = missing_files(folder)
-        if not missing:
-            return components_in(folder)
-        partial.append(f"{folder} lacks {_listed(missing)}")
-    raise MissingWeights(_how_to_get(variant, settings, places, partial))
+    folder = _whole_folder(places)
+    if folder is not None:
+        return components_in(folder)
+    raise MissingWeights(_how_to_get_folder(variant, settings, places))
+
+
+def missing_weights(
+    variant: ModelVariant,
+    settings: Settings,
+    chosen: Mapping[str, WeightFile] = ANY_PRECISION,
+) -> list[WeightFile]:
+    """What has to be downloaded before ``variant`` can be loaded: nothing when all is
+    here, or when it is on no hub. An empty path stands for a whole repository."""
+    if variant.files:
+        found = find_files(variant, settings, chosen)
+        return [
+            chosen.get(component, choices[0])
+            for component, choices in variant.files.items()
+            if component not in found
+        ]
+    if variant.hub is None or _whole_folder(_places(variant, settings)) is not None:
+        return []
+    return [WeightFile(variant.hub, "", variant.gigabytes)]
+
+
+def find_files(
+    variant: ModelVariant, settings: Settings, chosen: Mapping[str, WeightFile]
+) -> dict[str, Path]:
+    """Those components of a row with ``files`` that are here.
+
+    Of several choices the one in ``chosen`` is preferred, then those after it, which
+    need less memory. Those before it don't count: they need more memory than there
+    is. A component that isn't in ``chosen`` may have any.
+    """
+    found = {}
+    for component, choices in variant.files.items():
+        first = choices.index(chosen[component]) if component in chosen else 0
+        for choice in choices[first:]:
+            place = _find_file(component, choice, variant, settings)
+            if place is not None:
+                found[component] = place
+                break
+    return found
 
 
 def components_in(folder: Path) -> dict[str, Path]:
@@ -53,18 +102,56 @@ def missing_files(folder: Path) -> list[str]:
     return missing
 
 
+def _find_file(
+    component: str, choice: WeightFile, variant: ModelVariant, settings: Settings
+) -> Path | None:
+    for place in file_places(component, choice, variant, settings):
+        if place.is_dir() and not _missing_in(place, _kind_of(component)):
+            return place
+        if place.is_file():
+            return place
+    return None
+
+
+def file_places(
+    component: str, choice: WeightFile, variant: ModelVariant, settings: Settings
+) -> Iterator[Path]:
+    """Where a component's file or folder may lie, the user's own places first."""
+    for base in settings.weights:
+        own = base / variant.folder
+        yield own / choice.path
+        yield own / choice.name
+        if choice.is_folder:
+            yield own / component
+        else:
+            yield base / choice.path
+            yield base / choice.name
+    if choice.is_folder:
+        snapshot = hub.cached_snapshot(choice.repository)
+        if snapshot is not None:
+            yield snapshot / choice.path
+    else:
+        file = hub.cached_file(choice.repository, choice.path)
+        if file is not None:
+            yield file
+
+
 def _places(variant: ModelVariant, settings: Settings) -> list[Path]:
     """Folders to search, the user's own first, the hub's cache last."""
     places = [base / variant.folder for base in settings.weights]
-    snapshot = _cached_snapshot(variant.hub) if variant.hub else None
+    snapshot = hub.cached_snapshot(variant.hub) if variant.hub else None
     return [*places, snapshot] if snapshot else places
 
 
-def _cached_snapshot(repository: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+def _whole_folder(places: list[Path]) -> Path | None:
+    return next(
+        (place for place in places if place.is_dir() and not missing_files(place)), None
+    )
 
-    found = try_to_load_from_cache(repository, "model_index.json")
-    return Path(found).parent if isinstance(found, str) else None
+
+def _kind_of(component: str) -> str:
+    """As ``_missing_in`` wants it; folders of single components have no index."""
+    return {"tokenizer": "Tokenizer", "scheduler": "Scheduler"}.get(component, "")
 
 
 def _missing_in(folder: Path, kind: str) -> list[str]:
@@ -95,8 +182,8 @@ def _missing_in_model(folder: Path) -> list[str]:
     return [f"{folder.name}/{name}" for name in missing]
 
 
-def _how_to_get(
-    variant: ModelVariant, settings: Settings, places: list[Path], partial: list[str]
+def _how_to_get_folder(
+    variant: ModelVariant, settings: Settings, places: list[Path]
 ) -> str:
     searched = ", ".join(str(place) for place in places)
     if variant.hub:
@@ -109,9 +196,31 @@ def _how_to_get(
     else:
         remedy = f"They come with the app, in {PROJECT / 'ckpts' / variant.folder}: "
         remedy += "restore that folder from the repository"
+    partial = [
+        f"{place} lacks {_listed(missing_files(place))}"
+        for place in places
+        if place.is_dir()
+    ]
     if partial:
         return f"{variant.id} isn't complete: {'; '.join(partial)}. {remedy}"
     return f"the files of {variant.id} aren't in {searched}. {remedy}"
+
+
+def _how_to_get_files(
+    variant: ModelVariant, settings: Settings, missing: list[WeightFile]
+) -> str:
+    names = _listed([f"{file.name} ({file.gigabytes:.1f} GB)" for file in missing])
+    bases = ", ".join(str(base) for base in settings.weights)
+    commands = " && ".join(
+        f"hf download {file.repository} "
+        + (f'--include "{file.path}/*"' if file.is_folder else file.path)
+        for file in missing
+    )
+    return (
+        f"{variant.id} lacks {names}. They aren't in {bases}, in a folder "
+        f"{variant.folder} there, nor in the Hugging Face cache. Get them with: "
+        f"{commands}"
+    )
 
 
 def _listed(names: list[str]) -> str:

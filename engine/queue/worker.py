@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from engine.generate import Generator
 
 DOING = {
+    "download": "downloading the model",
     "load": "loading the model",
     "encode": "reading the prompt",
     "denoise": "making the video",

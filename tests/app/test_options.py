@@ -48,6 +48,11 @@ def test_sidecar_is_an_option_too(tmp_path: Path) -> None:
     assert parse(["--root", str(tmp_path), "--sidecar"]).settings.sidecar
 
 
+def test_downloads_can_be_forbidden(tmp_path: Path) -> None:
+    assert parse(["--root", str(tmp_path)]).settings.download
+    assert not parse(["--root", str(tmp_path), "--no-download"]).settings.download
+
+
 def test_settings_file_is_looked_for_below_the_root(tmp_path: Path) -> None:
     (tmp_path / "settings").mkdir()
     (tmp_path / "settings" / "app.json").write_text('{"attention": "sdpa"}')

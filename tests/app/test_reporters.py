@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from app.reporters import BarReporter, JsonReporter, PlainReporter, duration
+from app.reporters import BarReporter, JsonReporter, PlainReporter, duration, pace
 from engine.events import Failed, Phase, Preview, Saved, Started, Step
 from engine.queue.job import Job, JobStatus
 from engine.request import GenerationRequest
@@ -100,3 +100,15 @@ def test_bars_show_phase_and_pace_and_leave_the_result() -> None:
     assert "Making the video" in shown
     assert "step 3/20, 1.25 s/step, 1 min 15 s left" in shown
     assert "saved /out/a.mp4 after 1 min 30 s" in shown
+
+
+def test_downloads_are_told_in_mebibytes() -> None:
+    step = Step(
+        job="a",
+        phase="download",
+        step=512,
+        total=26000,
+        seconds_per_step=1 / 85,
+        seconds_left=300,
+    )
+    assert pace(step) == "512 of 26,000 MiB, 85 MiB/s, 5 min 00 s left"

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from app.ui.launch import choose_port
+from app.ui.launch import choose_port, missing_weights
 from engine.errors import UserError
+from engine.family import get_variant
 from engine.queue.job import JobStatus
 from engine.queue.store import SqliteJobStore
 from engine.request import GenerationRequest
-from engine.settings import PROJECT
+from engine.settings import PROJECT, Settings
 
 HEAVY = ("torch", "diffusers", "transformers", "mmgp", "accelerate")
 COMMAND = [sys.executable, "-m", "tests.fake_app", "--gpu", "cpu"]
@@ -153,3 +154,18 @@ def test_process_keeps_its_data_below_the_root(tmp_path: Path) -> None:
         "__pycache__",
     }
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_missing_files_are_announced_or_told_how_to_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: bool
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    settings = Settings(root=tmp_path, download=not forbidden)
+    said = missing_weights(get_variant("wan2.1-t2v-1.3b"), settings)
+    if forbidden:
+        assert said is not None
+        assert "Get the 29 GB with: hf download" in said
+    else:
+        assert said == "its files will be downloaded with the first video (29 GB)"

@@ -1,10 +1,16 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from engine.errors import MissingWeights, UnreadableFile
-from engine.family import get_variant
-from engine.loading.weights import components_in, find_weights, missing_files
+from engine.family import WeightFile, get_variant
+from engine.loading.weights import (
+    components_in,
+    find_weights,
+    missing_files,
+    missing_weights,
+)
 
 COMPONENTS = {
     "_class_name": "WanPipeline",
@@ -129,3 +135,97 @@ def test_a_broken_index_is_named(settings):
 
 def test_a_model_that_needs_no_files_needs_no_folder(settings, use_fake_family):
     assert find_weights(get_variant("fake-model"), settings) == {}
+
+
+TRANSFORMER = (
+    WeightFile("someone/model", "sub/model_bf16.safetensors", 26),
+    WeightFile("someone/model", "model_int8.safetensors", 13, precision="int8"),
+)
+ENCODER = WeightFile("someone/model", "text_encoder", 10)
+ROW = replace(
+    SMALL, files={"transformer": TRANSFORMER, "text_encoder": (ENCODER,)}, folder="row"
+)
+
+
+def write(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("x")
+    return file
+
+
+def write_encoder(folder):
+    write(folder / "config.json")
+    write(folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "row/sub/model_bf16.safetensors",
+        "row/model_bf16.safetensors",
+        "sub/model_bf16.safetensors",
+        "model_bf16.safetensors",
+    ],
+)
+def test_a_single_file_is_found_where_it_may_lie(settings, place):
+    ckpts = settings.root / "ckpts"
+    encoder = write_encoder(ckpts / "row" / "text_encoder")
+    file = write(ckpts / place)
+    assert find_weights(ROW, settings) == {
+        "transformer": file,
+        "text_encoder": encoder,
+    }
+
+
+def test_single_files_are_found_in_the_hub_cache(settings, hub_cache):
+    repository = hub_cache / "models--someone--model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    snapshot = repository / "snapshots" / "abc"
+    file = write(snapshot / "sub" / "model_bf16.safetensors")
+    encoder = write_encoder(snapshot / "text_encoder")
+    assert find_weights(ROW, settings) == {
+        "transformer": file,
+        "text_encoder": encoder,
+    }
+
+
+def test_the_chosen_precision_wins_and_a_smaller_one_will_do(settings):
+    ckpts = settings.root / "ckpts"
+    bf16, int8 = TRANSFORMER
+    write_encoder(ckpts / "row" / "text_encoder")
+    small = write(ckpts / int8.name)
+    assert find_weights(ROW, settings, {"transformer": bf16})["transformer"] == small
+    large = write(ckpts / bf16.name)
+    assert find_weights(ROW, settings, {"transformer": bf16})["transformer"] == large
+    assert find_weights(ROW, settings, {"transformer": int8})["transformer"] == small
+
+
+def test_a_larger_precision_than_chosen_does_not_count(settings):
+    bf16, int8 = TRANSFORMER
+    write_encoder(settings.root / "ckpts" / "row" / "text_encoder")
+    write(settings.root / "ckpts" / bf16.name)
+    assert missing_weights(ROW, settings, {"transformer": int8}) == [int8]
+    assert missing_weights(ROW, settings) == []
+
+
+def test_missing_single_files_are_named_with_the_commands_that_get_them(settings):
+    folder = settings.root / "ckpts" / "row" / "text_encoder"
+    write(folder / "config.json")  # without weights
+    with pytest.raises(MissingWeights) as caught:
+        find_weights(ROW, settings)
+    said = str(caught.value)
+    assert "lacks model_bf16.safetensors (26.0 GB), text_encoder (10.0 GB)." in said
+    assert str(settings.root / "ckpts") in said
+    assert said.endswith(
+        "hf download someone/model sub/model_bf16.safetensors && "
+        'hf download someone/model --include "text_encoder/*"'
+    )
+
+
+def test_a_missing_repository_is_to_be_downloaded_as_a_whole(settings):
+    assert missing_weights(SMALL, settings) == [WeightFile(SMALL.hub, "", 29)]
+    write_layout(settings.root / "ckpts" / SMALL.folder)
+    assert missing_weights(SMALL, settings) == []
+    assert missing_weights(replace(SMALL, hub=None, folder="x"), settings) == []

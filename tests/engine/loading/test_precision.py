@@ -1,0 +1,47 @@
+from dataclasses import replace
+
+import pytest
+
+from engine.family import WeightFile, get_variant
+from engine.loading.precision import GB, choose_files, free_memory
+
+BF16 = WeightFile("r", "bf16.safetensors", 26)
+INT8 = WeightFile("r", "int8.safetensors", 13, precision="int8")
+VAE = WeightFile("r", "vae.safetensors", 2)
+TEXT_ENCODER = WeightFile("r", "text_encoder", 10)
+ROW = replace(
+    get_variant("wan-demo"),
+    files={"transformer": (BF16, INT8), "vae": (VAE,), "text_encoder": (TEXT_ENCODER,)},
+)
+
+
+@pytest.mark.parametrize(
+    ("free_vram", "free_ram", "transformer"),
+    [
+        (80, 128, BF16),
+        (47, 64, BF16),
+        (47, 32, INT8),  # 38 GB don't pass through 32 GB of main memory
+        (24, 64, INT8),  # the GPU holds 13 GB and room to work, not 26 GB
+        (12, 64, INT8),  # it holds neither: the smaller one streams faster
+        (8, 16, INT8),
+        (None, 64, BF16),  # a CPU computes in full precision anyway
+        (None, 32, INT8),
+    ],
+)
+def test_the_best_precision_that_fits_is_chosen(free_vram, free_ram, transformer):
+    vram = None if free_vram is None else free_vram * GB
+    assert choose_files(ROW, vram, free_ram * GB) == {
+        "transformer": transformer,
+        "vae": VAE,
+        "text_encoder": TEXT_ENCODER,
+    }
+
+
+def test_a_row_without_files_has_nothing_to_choose():
+    assert choose_files(get_variant("wan-demo"), None, 0) == {}
+
+
+def test_a_cpu_has_no_gpu_memory():
+    free_vram, free_ram = free_memory("cpu")
+    assert free_vram is None
+    assert free_ram > 0
