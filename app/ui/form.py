@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
 from gradio.components import Component
 
-from app.ui import sizes
+from app.ui import pins, sizes
 from app.ui.form_notes import length_note, model_note, problem_list, prompt_examples
 from app.ui.live import Updates
 from app.ui.markup import sentence
@@ -20,8 +19,22 @@ from engine.errors import Problem
 from engine.family import ModelVariant, all_variants
 from engine.request import GenerationRequest
 
-WHOLE = ("width", "height", "num_frames", "num_inference_steps", "seed")
-ADVANCED = ("negative_prompt", "guidance_scale", "flow_shift", "scheduler", "fps")
+WHOLE = (
+    "width",
+    "height",
+    "num_frames",
+    "num_inference_steps",
+    "seed",
+    "overlap_frames",
+)
+ADVANCED = (
+    "negative_prompt",
+    "guidance_scale",
+    "flow_shift",
+    "scheduler",
+    "fps",
+    "vae_tile_size",
+)
 PLAIN = (
     "negative_prompt",
     "width",
@@ -32,7 +45,7 @@ PLAIN = (
     "fps",
 )
 """Fields of which only the value differs from model to model."""
-MEDIA = tuple(name for name in GenerationRequest.MEDIA_FIELDS if name != "conditions")
+MEDIA = GenerationRequest.MEDIA_FIELDS
 MEDIA_LABELS = {
     "image_start": "Start image",
     "image_end": "End image",
@@ -40,6 +53,7 @@ MEDIA_LABELS = {
     "control_video": "Control video",
     "control_mask": "Control mask",
     "source_video": "Source video",
+    "conditions": "Images and clips",
 }
 
 
@@ -59,13 +73,17 @@ class Form:
     model_note: gr.HTML = field(init=False)
     examples: gr.HTML = field(init=False)
     length_note: gr.HTML = field(init=False)
-    media_group: gr.Row = field(init=False)
+    media_group: gr.Column = field(init=False)
+    continuing: gr.Accordion = field(init=False)
+    pinning: gr.Accordion = field(init=False)
+    pins: gr.Dataframe = field(init=False)
+    """Where each file of the field ``conditions`` is shown."""
     advanced: gr.Accordion = field(init=False)
     problems: gr.HTML = field(init=False)
 
     @property
     def inputs(self) -> set[Component]:
-        return set(self.fields.values())
+        return {*self.fields.values(), self.pins}
 
     @property
     def outputs(self) -> list[Block]:
@@ -78,6 +96,9 @@ class Form:
             self.examples,
             self.length_note,
             self.media_group,
+            self.continuing,
+            self.pinning,
+            self.pins,
             self.advanced,
             self.problems,
         ]
@@ -94,11 +115,21 @@ class Form:
             if value is None or value == []:
                 continue
             data[name] = _whole(value) if name in WHOLE else value
+        if "conditions" in data:
+            data["conditions"] = pins.conditions(data["conditions"], values[self.pins])
+        if "source_video" not in data:
+            data.pop("overlap_frames", None)
+        tiled = variant is not None and variant.limits.min_vae_tile > 0
+        if not tiled or data.get("vae_tile_size") == sizes.AUTOMATIC_TILES:
+            data.pop("vae_tile_size", None)
         return data
 
-    def fill(self, variant: ModelVariant, values: Mapping[str, Any]) -> Updates:
+    def fill(
+        self, variant: ModelVariant, values: Mapping[str, Any], *, media: bool = True
+    ) -> Updates:
         """Updates that make the form show ``values``, and what ``variant`` says where
-        they are silent. The form's prompt stays when they have none."""
+        they are silent. The form's prompt stays when they have none; without
+        ``media`` its media stay too."""
         shown = {**variant.defaults, **values}
         updates: Updates = {
             self.fields["model"]: gr.update(value=variant.id),
@@ -120,14 +151,41 @@ class Form:
             choices=sizes.size_choices(variant),
             value=sizes.choice_of(variant, shown["width"], shown["height"]),
         )
-        for name in MEDIA:
-            updates[self.fields[name]] = gr.update(
-                value=shown.get(name) or None, visible=name in variant.media
-            )
-        updates[self.media_group] = gr.update(visible=bool(variant.media))
+        updates[self.fields["vae_tile_size"]] = gr.update(
+            value=shown.get("vae_tile_size", sizes.AUTOMATIC_TILES),
+            choices=sizes.tile_choices(variant, shown.get("vae_tile_size")),
+            visible=variant.limits.min_vae_tile > 0,
+        )
+        updates |= self._fill_media(variant, shown if media else None)
         updates[self.model_note] = model_note(variant, self.missing(variant))
         updates[self.examples] = prompt_examples(variant)
         updates[self.length_note] = length_note(shown["num_frames"], shown["fps"])
+        return updates
+
+    def _fill_media(
+        self, variant: ModelVariant, shown: Mapping[str, Any] | None
+    ) -> Updates:
+        """Show the media that ``variant`` takes; their files stay without ``shown``."""
+        takes = variant.media
+        updates: Updates = {
+            self.fields[name]: gr.update(visible=name in takes) for name in MEDIA
+        }
+        updates[self.media_group] = gr.update(visible=bool(takes))
+        updates[self.continuing] = gr.update(visible="source_video" in takes)
+        updates[self.pinning] = gr.update(visible="conditions" in takes)
+        overlap = (shown or variant.defaults).get("overlap_frames")
+        updates[self.fields["overlap_frames"]] = gr.update(
+            value=overlap, step=variant.limits.frames_multiple
+        )
+        if shown is None:
+            return updates
+        for name in MEDIA:
+            updates[self.fields[name]]["value"] = shown.get(name) or None
+        files, rows = pins.files_and_rows(shown.get("conditions", ()))
+        updates[self.fields["conditions"]]["value"] = files or None
+        updates[self.pins] = gr.update(value=rows, visible=bool(rows))
+        updates[self.continuing]["open"] = "source_video" in shown
+        updates[self.pinning]["open"] = bool(rows)
         return updates
 
     def mark(self, updates: Updates, problems: list[Problem]) -> Updates:
@@ -150,24 +208,15 @@ class Form:
         marked[self.problems] = problem_list(problems, labels)
         if reasons.keys() & set(ADVANCED):
             marked[self.advanced] = gr.update(open=True)
+        if reasons.keys() & {"source_video", "overlap_frames"}:
+            marked[self.continuing] = gr.update(open=True)
+        if "conditions" in reasons:
+            marked[self.pinning] = gr.update(open=True)
         return marked
 
 
 def scheduler_choices(variant: ModelVariant) -> list[tuple[str, str]]:
     return [(title, name) for name, title in variant.schedulers.items()]
-
-
-def shown_values(request: GenerationRequest) -> dict[str, Any]:
-    """What a form shows of ``request``; media that are gone are left out."""
-    values = request.model_dump(exclude_none=True)
-    values.pop("schema_version", None)
-    for name in MEDIA:
-        value = values.get(name)
-        if isinstance(value, list):
-            values[name] = [file for file in value if Path(file).is_file()]
-        elif isinstance(value, str) and not Path(value).is_file():
-            del values[name]
-    return values
 
 
 def _whole(value: Any) -> Any:

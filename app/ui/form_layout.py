@@ -6,9 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui import sizes
+from app.ui import pins, sizes
 from app.ui.form import MEDIA_LABELS, Form, scheduler_choices
 from app.ui.form_notes import (
+    OVERLAP_NOTE,
+    PINS_NOTE,
     SHOW_FIRST_PROBLEM,
     length_note,
     model_note,
@@ -74,24 +76,70 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _build_media(form: Form, variant: ModelVariant) -> None:
-    form.media_group = gr.Row(visible=bool(variant.media), elem_id="media")
+    form.media_group = gr.Column(visible=bool(variant.media), elem_id="media")
     with form.media_group:
-        for name, label in MEDIA_LABELS.items():
-            shared = {"label": label, "visible": name in variant.media, **_named(name)}
-            if name in ("image_start", "image_end"):
-                component: Any = gr.Image(
-                    type="filepath",
-                    sources=["upload", "clipboard"],
-                    height=180,
-                    **shared,
-                )
-            elif name == "image_refs":
-                component = gr.File(
-                    file_count="multiple", file_types=["image"], height=180, **shared
-                )
-            else:
-                component = gr.Video(sources=["upload"], height=180, **shared)
-            form.fields[name] = component
+        with gr.Row(elem_classes=["pair"]):
+            for name in MEDIA_LABELS:
+                if name not in ("source_video", "conditions"):
+                    _build_medium(form, variant, name)
+        form.continuing = gr.Accordion(
+            "Continue a video",
+            open=False,
+            visible="source_video" in variant.media,
+            elem_id="continuing",
+        )
+        with form.continuing:
+            _build_medium(form, variant, "source_video")
+            form.fields["overlap_frames"] = gr.Number(
+                value=variant.defaults.get("overlap_frames"),
+                label="Overlap",
+                precision=0,
+                step=variant.limits.frames_multiple,
+                **_named("overlap_frames"),
+            )
+            gr.HTML(OVERLAP_NOTE)
+        form.pinning = gr.Accordion(
+            "Pinned media",
+            open=False,
+            visible="conditions" in variant.media,
+            elem_id="pinning",
+        )
+        with form.pinning:
+            _build_medium(form, variant, "conditions")
+            form.pins = gr.Dataframe(
+                headers=list(pins.HEADERS),
+                datatype=["str", "number", "number"],
+                type="array",
+                column_count=len(pins.HEADERS),
+                static_columns=[0],
+                column_widths=["52%", "22%", "26%"],
+                interactive=True,
+                buttons=[],
+                show_label=False,
+                visible=False,
+                elem_id="pins",
+            )
+            gr.HTML(PINS_NOTE)
+
+
+def _build_medium(form: Form, variant: ModelVariant, name: str) -> None:
+    shared = {
+        "label": MEDIA_LABELS[name],
+        "visible": name in variant.media,
+        **_named(name),
+    }
+    if name in ("image_start", "image_end"):
+        component: Any = gr.Image(
+            type="filepath", sources=["upload", "clipboard"], height=180, **shared
+        )
+    elif name in ("image_refs", "conditions"):
+        kinds = ["image"] if name == "image_refs" else ["image", "video"]
+        component = gr.File(
+            file_count="multiple", file_types=kinds, height=140, **shared
+        )
+    else:
+        component = gr.Video(sources=["upload"], height=180, **shared)
+    form.fields[name] = component
 
 
 def _build_size(form: Form, variant: ModelVariant) -> None:
@@ -165,4 +213,12 @@ def _build_advanced(form: Form, variant: ModelVariant) -> None:
             label="Scheduler",
             min_width=170,
             **_named("scheduler"),
+        )
+        form.fields["vae_tile_size"] = gr.Dropdown(
+            choices=sizes.tile_choices(variant),
+            value=sizes.AUTOMATIC_TILES,
+            label="VAE tiling",
+            min_width=170,
+            visible=variant.limits.min_vae_tile > 0,
+            **_named("vae_tile_size"),
         )

@@ -10,6 +10,16 @@ from app.ui.markup import length, sentence
 from engine.errors import Problem
 from engine.family import ModelVariant
 
+OVERLAP_NOTE = (
+    '<p class="note">The new part begins with so many of its last frames, and the '
+    "finished video is both in one.</p>"
+)
+PINS_NOTE = (
+    '<p class="note">Each is shown at its frame: 0 is the first, -1 the last. A '
+    "strength below 1 leaves the model some freedom.</p>"
+)
+PARTS_NOTE = '<p class="note">Parts separated by | follow one another.</p>'
+
 
 def model_note(variant: ModelVariant, missing: str | None) -> str:
     """What the model is, and why it can't run yet if its files aren't here."""
@@ -20,17 +30,19 @@ def model_note(variant: ModelVariant, missing: str | None) -> str:
 
 
 def prompt_examples(variant: ModelVariant) -> str:
-    """Up to four prompts; a click puts one into the form."""
+    """How a prompt may be written, and up to four; a click puts one into the form."""
+    note = PARTS_NOTE if variant.prompt_parts else ""
     prompts = [prompt for prompt in (variant.prompt_hint, *variant.examples) if prompt]
     if not prompts:
-        return ""
+        return note
     chips = "".join(
         f'<button type="button" class="chip" data-action="example" '
         f'data-prompt="{escape(prompt)}" title="{escape(prompt)}">'
         f"{escape(prompt)}</button>"
         for prompt in prompts[:4]
     )
-    return f'<div class="examples" aria-label="Prompts to try">{chips}</div>'
+    shown = f'<div class="examples" aria-label="Prompts to try">{chips}</div>'
+    return f"{shown}{note}"
 
 
 def length_note(num_frames: float | None, fps: float | None) -> str:

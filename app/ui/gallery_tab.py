@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import gradio as gr
 
 from app.ui.gallery_view import PAGE, detail, tiles
 from app.ui.generate_tab import GenerateTab
 from app.ui.live import QUIET, Live, Session, Updates
 from app.ui.markup import ON_ACTION
+from app.ui.media_files import STEPS_ON, ready_taker
 from app.ui.services import Services
 from app.ui.snapshot import Snapshot
 from engine.errors import UserError
 from engine.outputs import Output
+
+GONE_ON = {
+    "source_video": "Write what happens next, then press Generate.",
+    "image_start": "Write what happens from its last frame on, then press Generate.",
+}
 
 
 class GalleryTab:
     """Builds the tab and binds its buttons and those below the player."""
 
     def __init__(self, services: Services, live: Live) -> None:
+        self.services = services
         self.gallery = services.gallery
         self.live = live
 
@@ -31,12 +41,14 @@ class GalleryTab:
         )
 
     def wire(self, create: GenerateTab, tabs: gr.Tabs, player: gr.HTML) -> None:
-        def on_act(session: Session, event: gr.EventData) -> Updates:
+        def on_act(session: Session, model: str, event: gr.EventData) -> Updates:
             data = event._data or {}
             action, name = str(data.get("action")), str(data.get("name"))
             updates: Updates = {}
             if action == "use":
                 updates = self._use(create, tabs, name, session)
+            elif action == "go-on":
+                updates = self._go_on(create, tabs, data, session, model)
             else:
                 self._browse(action, name, session)
             return {**updates, **self.live.refresh(session)}
@@ -44,7 +56,7 @@ class GalleryTab:
         for listed in (self.tiles, self.detail, player):
             listed.act(
                 on_act,
-                inputs=self.live.session,
+                inputs=[self.live.session, create.form.fields["model"]],
                 outputs=[*create.form.outputs, *self.live.outputs, tabs],
                 **QUIET,
             )
@@ -62,6 +74,27 @@ class GalleryTab:
             session.note("gallery", str(error))
             return {}
         session.note("form", "The form shows that video's settings.")
+        return {**updates, tabs: gr.update(selected="create")}
+
+    def _go_on(
+        self,
+        create: GenerateTab,
+        tabs: gr.Tabs,
+        data: Mapping[str, Any],
+        session: Session,
+        model: str,
+    ) -> Updates:
+        """Continue a video, or start from its last frame."""
+        output, how = self.gallery.find(str(data["name"])), str(data["how"])
+        if output is None or how not in STEPS_ON:
+            session.note("gallery", f"{data['name']} is gone.")
+            return {}
+        try:
+            updates = create.go_on(output, how, model)
+        except UserError as error:
+            session.note("gallery", str(error))
+            return {}
+        session.note("form", GONE_ON[how])
         return {**updates, tabs: gr.update(selected="create")}
 
     def _browse(self, action: str, name: str, session: Session) -> None:
@@ -83,7 +116,10 @@ class GalleryTab:
         opened = next(
             (each for each in now.outputs if each.path.name == session.opened), None
         )
-        return detail(opened, _seconds(now, opened)) if opened else ""
+        if opened is None:
+            return ""
+        ways = frozenset(how for how in STEPS_ON if ready_taker(how, self.services))
+        return detail(opened, _seconds(now, opened), ways)
 
 
 def _seconds(now: Snapshot, output: Output) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from app.reporters import duration
-from app.ui.markup import empty, facts, one_line, video_url
+from app.ui.markup import empty, facts, media_words, one_line, video_url
 from engine.outputs import Output
 from engine.request import GenerationRequest
 
@@ -25,7 +25,15 @@ LABELS = {
     "flow_shift": "Flow shift",
     "scheduler": "Scheduler",
     "seed": "Seed",
+    "overlap_frames": "Overlap",
+    "vae_tile_size": "VAE tiling",
 }
+
+GO_ON = {
+    "source_video": "Continue this video",
+    "image_start": "Use last frame as start image",
+}
+NO_MODEL = "No model whose files are here takes it"
 
 
 def tiles(outputs: Sequence[Output], shown: int) -> str:
@@ -42,9 +50,12 @@ def tiles(outputs: Sequence[Output], shown: int) -> str:
     return f'<div class="tiles">{grid}</div>{more}'
 
 
-def detail(output: Output, took: float | None) -> str:
+def detail(
+    output: Output, took: float | None, ways: frozenset[str] = frozenset()
+) -> str:
     """One video with everything known about it, and what can be done with it.
-    ``took`` is how many seconds making it took, where the queue still knows."""
+    ``took`` is how many seconds making it took, where the queue still knows; ``ways``
+    are the keys of ``GO_ON`` that some model takes."""
     name = escape(output.path.name)
     prompt = output.request.prompt if output.request else output.path.stem
     use = (
@@ -61,12 +72,24 @@ def detail(output: Output, took: float | None) -> str:
         f'<p class="path"><code>{escape(str(output.path))}</code>'
         f'<button type="button" class="act text" '
         f'data-copy="{escape(str(output.path))}">Copy path</button></p>'
-        f'<div class="row">{use}<a class="act text" href="{video_url(output.path)}" '
+        f'<div class="row">{use}{_go_on(name, ways)}'
+        f'<a class="act text" href="{video_url(output.path)}" '
         f'download="{name}">Download</a>'
         f'<button type="button" class="act text danger" data-action="delete" '
         f'data-name="{name}" data-confirm="Delete this video for good?">Delete'
         '</button><button type="button" class="act text" data-action="close">Close'
         "</button></div></div></article>"
+    )
+
+
+def _go_on(name: str, ways: frozenset[str]) -> str:
+    """A button for each way to go on from the video; ``name`` is escaped."""
+    return "".join(
+        f'<button type="button" class="act text" data-action="go-on" '
+        f'data-how="{how}" data-name="{name}"'
+        + ("" if how in ways else f' disabled title="{NO_MODEL}"')
+        + f">{label}</button>"
+        for how, label in GO_ON.items()
     )
 
 
@@ -86,11 +109,14 @@ def _settings(request: GenerationRequest | None) -> str:
     if request is None:
         return ""
     values = request.model_dump(exclude_none=True)
-    return "".join(
+    facts = [
         _fact(label, _written(values[name]))
         for name, label in LABELS.items()
         if values.get(name) not in (None, "")
-    )
+    ]
+    if media := media_words(request):
+        facts.append(_fact("Media", media))
+    return "".join(facts)
 
 
 def _file_facts(output: Output, took: float | None) -> str:

@@ -10,14 +10,16 @@ import gradio as gr
 from gradio.components import Component
 from pydantic import ValidationError
 
-from app.ui import sizes
-from app.ui.form import Form, shown_values
+from app.ui import media_files, pins, sizes
+from app.ui.form import Form
 from app.ui.form_notes import length_note
 from app.ui.live import QUIET, Live, Session, Updates
+from app.ui.media_files import shown_values
 from app.ui.services import Services
 from engine.errors import Problem, RequestError, UserError
 from engine.family import all_variants, get_variant
 from engine.media.metadata import read_request
+from engine.outputs import Output
 from engine.presets import list_presets, load_preset
 from engine.request import GenerationRequest
 from engine.validate import accept, problems_of, read_json
@@ -65,7 +67,19 @@ class GenerateTab:
         form.examples.act(_example, outputs=form.fields["prompt"], **QUIET)
         form.dice.click(lambda: -1, outputs=form.fields["seed"], **QUIET)
         form.reuse.click(self.last_seed, outputs=form.fields["seed"], **QUIET)
+        self._wire_media()
         self._wire_size()
+
+    def _wire_media(self) -> None:
+        form = self.form
+        files, model = form.fields["conditions"], form.fields["model"]
+        # Not change: the form itself fills both when it shows a request.
+        for added_or_removed in (files.upload, files.delete, files.clear):
+            added_or_removed(
+                _pin, inputs=[files, form.pins], outputs=form.pins, **QUIET
+            )
+        overlap = form.fields["overlap_frames"]
+        overlap.blur(_snap_frames, inputs=[model, overlap], outputs=overlap, **QUIET)
 
     def _wire_size(self) -> None:
         form = self.form
@@ -78,7 +92,9 @@ class GenerateTab:
             side.blur(
                 snap, inputs=[model, width, height], outputs=[side, form.size], **QUIET
             )
-        length = [form.fields["num_frames"], form.fields["fps"]]
+        frames = form.fields["num_frames"]
+        frames.release(_snap_frames, inputs=[model, frames], outputs=frames, **QUIET)
+        length = [frames, form.fields["fps"]]
         for component in length:
             component.change(
                 length_note, inputs=length, outputs=form.length_note, **QUIET
@@ -117,8 +133,24 @@ class GenerateTab:
     def show(self, request: GenerationRequest, **instead: Any) -> Updates:
         """Updates that fill the form from ``request``, with no marks on it."""
         variant = get_variant(request.model)
-        values = {**shown_values(request), **instead}
+        values = {**shown_values(request, self.services), **instead}
         return self.form.mark(self.form.fill(variant, values), [])
+
+    def go_on(self, output: Output, how: str, model: str) -> Updates:
+        """Updates that fill the form to go on from a finished video: ``how`` is the
+        media field that takes it. ``model`` is what the form shows now.
+
+        Raises ``UserError`` when no model that is here takes it, or the video can't be
+        read.
+        """
+        made_with = output.request.model if output.request else None
+        variant = media_files.ready_taker(how, self.services, made_with, model)
+        if variant is None:
+            raise UserError("no model whose files are here takes it")
+        prepare = media_files.STEPS_ON[how]
+        values = prepare(output, variant, self.services.uploads)
+        updates = self.form.mark(self.form.fill(variant, values), [])
+        return self._with_presets(updates, variant.id)
 
     def latest(self) -> Updates:
         """Updates for a page that was just opened: the newest request with a seed
@@ -137,7 +169,7 @@ class GenerateTab:
 
     def change_model(self, model: str) -> Updates:
         variant = get_variant(model)
-        updates = self.form.mark(self.form.fill(variant, {}), [])
+        updates = self.form.mark(self.form.fill(variant, {}, media=False), [])
         return self._with_presets(updates, model)
 
     def apply_preset(self, values: Mapping[Component, Any]) -> Updates:
@@ -203,6 +235,17 @@ def _snap_width(model: str, width: float | None, height: float | None) -> Any:
 def _snap_height(model: str, width: float | None, height: float | None) -> Any:
     snapped = _snap(model, height)
     return gr.skip() if snapped is None else (snapped, _choice(model, width, snapped))
+
+
+def _snap_frames(model: str, frames: float | None) -> Any:
+    if not frames:
+        return gr.skip()
+    return get_variant(model).limits.snap_frames(round(frames))
+
+
+def _pin(files: list[str] | None, table: list[list[Any]]) -> dict[str, Any]:
+    rows = pins.rows_for(files, table)
+    return gr.update(value=rows, visible=bool(rows))
 
 
 def _snap(model: str, pixels: float | None) -> int | None:

@@ -63,6 +63,24 @@ def facts(request: GenerationRequest) -> str:
     return " · ".join(parts)
 
 
+MEDIA_WORDS = {
+    "image_start": "start image",
+    "image_end": "end image",
+    "image_refs": "reference images",
+    "control_video": "control video",
+    "control_mask": "control mask",
+    "source_video": "source video",
+}
+
+
+def media_words(request: GenerationRequest) -> str:
+    """Which media the request uses: ``start image, 2 pinned``."""
+    words = [word for name, word in MEDIA_WORDS.items() if getattr(request, name)]
+    if request.conditions:
+        words.append(f"{len(request.conditions)} pinned")
+    return ", ".join(words)
+
+
 def length(num_frames: float | None, fps: float | None) -> str:
     """``33 frames (2.1 s)``."""
     if not num_frames:

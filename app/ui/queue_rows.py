@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 from app.reporters import duration
-from app.ui.markup import action, empty, facts, one_line, sentence
+from app.ui.markup import action, empty, facts, media_words, one_line, sentence
 from app.ui.snapshot import Snapshot
 from engine.family import all_variants
 from engine.queue.job import Job, JobStatus, JobStore
@@ -73,6 +73,8 @@ def _row(
     job: Job, titles: Mapping[str, str], place: int | None = None, last: bool = False
 ) -> str:
     model = titles.get(job.request.model, job.request.model)
+    media = media_words(job.request)
+    known = " · ".join(filter(None, (escape(model), facts(job.request), media)))
     error = f'<p class="error">{escape(sentence(job.error))}</p>' if job.error else ""
     return (
         f'<div class="job {job.status.value}" role="listitem" data-job="{job.id}" '
@@ -80,7 +82,7 @@ def _row(
         f'<span class="place">{place or ""}</span><div class="about">'
         f'<p class="prompt" title="{escape(job.request.prompt)}">'
         f"{one_line(job.request.prompt)}</p>"
-        f'<p class="facts">{escape(model)} · {facts(job.request)}{_took(job)}</p>'
+        f'<p class="facts">{known}{_took(job)}</p>'
         f'{error}</div><span class="status">{STATUS[job.status]}</span>'
         f'<span class="acts">{_buttons(job, place, last)}</span></div>'
     )

@@ -15,6 +15,8 @@ SHAPES = (
 )
 COMMON_AREAS = (832 * 480, 1280 * 720)
 CUSTOM = "custom"
+AUTOMATIC_TILES = -1
+"""The choice of VAE tiles that a request leaves out."""
 
 
 def size_choices(variant: ModelVariant) -> list[tuple[str, str]]:
@@ -54,6 +56,20 @@ def choice_of(variant: ModelVariant, width: object, height: object) -> str:
     choice = f"{width}x{height}"
     known = {value for _, value in size_choices(variant)}
     return choice if choice in known else CUSTOM
+
+
+def tile_choices(
+    variant: ModelVariant, chosen: int | None = None
+) -> list[tuple[str, int]]:
+    """(label, pixels) of VAE tiles: automatic, off, doubling from the smallest that
+    works up to the largest video, and ``chosen`` if it is another."""
+    tiles = {chosen} if chosen and chosen > 0 else set()
+    pixels = variant.limits.min_vae_tile
+    while 0 < pixels < variant.limits.max_size:
+        tiles.add(pixels)
+        pixels *= 2
+    sizes = [(f"{pixels} pixels", pixels) for pixels in sorted(tiles)]
+    return [("Automatic", AUTOMATIC_TILES), ("Off", 0), *sizes]
 
 
 def _fit(area: int, ratio: float, limits: Limits) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import UnreadableFile
-from engine.media.video import open_command
+from engine.media.video import open_command, probe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +85,18 @@ def all_but_last(frames: Iterator[np.ndarray], last: int) -> Iterator[np.ndarray
         waiting.append(frame)
         if len(waiting) > last:
             yield waiting.popleft()
+
+
+def save_last_frame(video: str | Path, picture: Path) -> None:
+    """Write the last frame of ``video`` as a PNG, in its own size.
+
+    Raises ``UnreadableFile``.
+    """
+    from PIL import Image
+
+    info = probe(Path(video))
+    frames = load_clip(video, info.width, info.height, info.fps, last=1)
+    Image.fromarray(frames[-1]).save(picture)
 
 
 def count_frames(path: str | Path, fps: float, most: int) -> int:
