@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA = 1
 SEED_LIMIT = 2**32
+MOST_CONDITIONS = 16
 
 MediaFile = Annotated[str, Field(max_length=1024)]
 
@@ -79,7 +80,9 @@ class GenerationRequest(BaseModel):
         description="How many of the source video's last frames the new part begins "
         "with.",
     )
-    conditions: list[Condition] = Field(default_factory=list, max_length=16)
+    conditions: list[Condition] = Field(
+        default_factory=list, max_length=MOST_CONDITIONS
+    )
     vae_tile_size: int | None = Field(
         None, ge=0, le=8192, description="Pixels; 0 is off, none is automatic."
     )

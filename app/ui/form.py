@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import gradio as gr
@@ -15,6 +16,7 @@ from app.ui import pins, sizes
 from app.ui.form_notes import length_note, model_note, problem_list, prompt_examples
 from app.ui.live import Updates
 from app.ui.markup import sentence
+from app.ui.pins import Row
 from engine.errors import Problem
 from engine.family import ModelVariant, all_variants
 from engine.request import GenerationRequest
@@ -57,6 +59,15 @@ MEDIA_LABELS = {
 }
 
 
+@dataclass(frozen=True)
+class PinRow:
+    """Where one file of the field ``conditions`` is shown."""
+
+    block: gr.Row
+    frame: gr.Number
+    strength: gr.Number
+
+
 @dataclass
 class Form:
     """The components, made by ``form_layout``, and how values pass through them."""
@@ -76,14 +87,24 @@ class Form:
     media_group: gr.Column = field(init=False)
     continuing: gr.Accordion = field(init=False)
     pinning: gr.Accordion = field(init=False)
-    pins: gr.Dataframe = field(init=False)
-    """Where each file of the field ``conditions`` is shown."""
+    pinned: gr.State = field(init=False)
+    """Names of the files of the field ``conditions``, which ``pins`` stand for."""
+    pins: list[PinRow] = field(default_factory=list)
     advanced: gr.Accordion = field(init=False)
     problems: gr.HTML = field(init=False)
 
     @property
     def inputs(self) -> set[Component]:
-        return {*self.fields.values(), self.pins}
+        return {*self.fields.values(), *self.pin_inputs}
+
+    @property
+    def pin_inputs(self) -> list[Component]:
+        numbers = [[row.frame, row.strength] for row in self.pins]
+        return [self.pinned, *chain.from_iterable(numbers)]
+
+    @property
+    def pin_outputs(self) -> list[Block]:
+        return [*self.pin_inputs, *(row.block for row in self.pins)]
 
     @property
     def outputs(self) -> list[Block]:
@@ -98,7 +119,7 @@ class Form:
             self.media_group,
             self.continuing,
             self.pinning,
-            self.pins,
+            *self.pin_outputs,
             self.advanced,
             self.problems,
         ]
@@ -116,7 +137,9 @@ class Form:
                 continue
             data[name] = _whole(value) if name in WHOLE else value
         if "conditions" in data:
-            data["conditions"] = pins.conditions(data["conditions"], values[self.pins])
+            data["conditions"] = pins.conditions(
+                data["conditions"], self.pin_table(values)
+            )
         if "source_video" not in data:
             data.pop("overlap_frames", None)
         tiled = variant is not None and variant.limits.min_vae_tile > 0
@@ -162,6 +185,26 @@ class Form:
         updates[self.length_note] = length_note(shown["num_frames"], shown["fps"])
         return updates
 
+    def pin_table(self, values: Mapping[Component, Any]) -> list[Row]:
+        """Which file is shown where, as ``app.ui.pins`` takes it."""
+        names = values[self.pinned]
+        return [
+            [name, values[row.frame], values[row.strength]]
+            for name, row in zip(names, self.pins, strict=False)
+        ]
+
+    def show_pins(self, rows: Sequence[Row]) -> Updates:
+        """Updates that make the table show ``rows``, as many as it can."""
+        updates: Updates = {self.pinned: [row[0] for row in rows]}
+        for place, shown in enumerate(self.pins):
+            name, frame, strength = (
+                rows[place] if place < len(rows) else ("", None, None)
+            )
+            updates[shown.block] = gr.update(visible=place < len(rows))
+            updates[shown.frame] = gr.update(value=frame, label=f"Frame of {name}")
+            updates[shown.strength] = gr.update(value=strength)
+        return updates
+
     def _fill_media(
         self, variant: ModelVariant, shown: Mapping[str, Any] | None
     ) -> Updates:
@@ -183,7 +226,7 @@ class Form:
             updates[self.fields[name]]["value"] = shown.get(name) or None
         files, rows = pins.files_and_rows(shown.get("conditions", ()))
         updates[self.fields["conditions"]]["value"] = files or None
-        updates[self.pins] = gr.update(value=rows, visible=bool(rows))
+        updates |= self.show_pins(rows)
         updates[self.continuing]["open"] = "source_video" in shown
         updates[self.pinning]["open"] = bool(rows)
         return updates

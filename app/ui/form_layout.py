@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui import pins, sizes
-from app.ui.form import MEDIA_LABELS, Form, scheduler_choices
+from app.ui import sizes
+from app.ui.form import MEDIA_LABELS, Form, PinRow, scheduler_choices
 from app.ui.form_notes import (
     OVERLAP_NOTE,
     PINS_NOTE,
@@ -18,6 +18,7 @@ from app.ui.form_notes import (
 )
 from app.ui.markup import ON_ACTION
 from engine.family import ModelVariant, all_variants
+from engine.request import MOST_CONDITIONS
 
 
 def build_form(form: Form, variant: ModelVariant) -> None:
@@ -106,20 +107,24 @@ def _build_media(form: Form, variant: ModelVariant) -> None:
         )
         with form.pinning:
             _build_medium(form, variant, "conditions")
-            form.pins = gr.Dataframe(
-                headers=list(pins.HEADERS),
-                datatype=["str", "number", "number"],
-                type="array",
-                column_count=len(pins.HEADERS),
-                static_columns=[0],
-                column_widths=["52%", "22%", "26%"],
-                interactive=True,
-                buttons=[],
-                show_label=False,
-                visible=False,
-                elem_id="pins",
-            )
+            _build_pins(form)
             gr.HTML(PINS_NOTE)
+
+
+def _build_pins(form: Form) -> None:
+    form.pinned = gr.State([])
+    for _ in range(MOST_CONDITIONS):
+        with gr.Row(visible=False, elem_classes=["pair", "pin"]) as row:
+            frame = gr.Number(label="Frame", precision=0, min_width=120, scale=3)
+            strength = gr.Number(
+                label="Strength",
+                minimum=0,
+                maximum=1,
+                step=0.05,
+                min_width=80,
+                scale=1,
+            )
+        form.pins.append(PinRow(row, frame, strength))
 
 
 def _build_medium(form: Form, variant: ModelVariant, name: str) -> None:

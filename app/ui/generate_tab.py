@@ -76,7 +76,10 @@ class GenerateTab:
         # Not change: the form itself fills both when it shows a request.
         for added_or_removed in (files.upload, files.delete, files.clear):
             added_or_removed(
-                _pin, inputs=[files, form.pins], outputs=form.pins, **QUIET
+                self.pin,
+                inputs={files, *form.pin_inputs},
+                outputs=form.pin_outputs,
+                **QUIET,
             )
         overlap = form.fields["overlap_frames"]
         overlap.blur(_snap_frames, inputs=[model, overlap], outputs=overlap, **QUIET)
@@ -99,6 +102,11 @@ class GenerateTab:
             component.change(
                 length_note, inputs=length, outputs=form.length_note, **QUIET
             )
+
+    def pin(self, values: Mapping[Component, Any]) -> Updates:
+        """A row for each pinned file; those of files that were there stay."""
+        files = values[self.form.fields["conditions"]]
+        return self.form.show_pins(pins.rows_for(files, self.form.pin_table(values)))
 
     def submit(self, values: Mapping[Component, Any]) -> Updates:
         """Check the form and add its request to the queue, or mark what is wrong."""
@@ -241,11 +249,6 @@ def _snap_frames(model: str, frames: float | None) -> Any:
     if not frames:
         return gr.skip()
     return get_variant(model).limits.snap_frames(round(frames))
-
-
-def _pin(files: list[str] | None, table: list[list[Any]]) -> dict[str, Any]:
-    rows = pins.rows_for(files, table)
-    return gr.update(value=rows, visible=bool(rows))
 
 
 def _snap(model: str, pixels: float | None) -> int | None:

@@ -1,6 +1,7 @@
 """Pinned media in the form: files, and a table that says where each is shown.
 
-The table has one row per file, in the files' order: name, frame, strength.
+The table has one row per file, in the files' order: name, frame, strength. On the page
+a row is a pair of number fields, because a ``gr.Dataframe`` loses what is typed fast.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-HEADERS = ("File", "Frame", "Strength")
 FREE_FRAMES = (0, -1, *range(8, 10_000, 8))
 """Where a file that was just added goes: the first of these that isn't taken."""
 
@@ -61,14 +61,9 @@ def _names(files: Sequence[str]) -> list[str]:
 
 
 def _number(field: str, cell: object) -> dict[str, object]:
-    """The cell as the request's value; what is no number is left to the check."""
-    if cell is None or cell == "":
+    """The cell as the request's value; a browser sends 8.0 for 8."""
+    if cell is None:
         return {}
-    if isinstance(cell, str):
-        try:
-            cell = float(cell)
-        except ValueError:
-            return {field: cell}
     if isinstance(cell, float) and cell.is_integer():
         return {field: int(cell)}
     return {field: cell}

@@ -26,18 +26,11 @@ def files(tmp_path: Path) -> dict[str, Path]:
 def pin(page: Page, *media: Path) -> None:
     page.locator("#pinning > button").click()
     page.locator("#field-conditions input[type=file]").set_input_files(media)
-    expect(page.locator("#pins")).to_contain_text(media[-1].name)
+    expect(page.get_by_label(f"Frame of {media[-1].name}")).to_be_visible()
 
 
-def cell(page: Page, row: int, column: int) -> str:
-    return f"#pins [data-row='{row}'][data-col='{column}']"
-
-
-def write_cell(page: Page, row: int, column: int, text: str) -> None:
-    page.locator(cell(page, row, column)).dblclick()
-    page.keyboard.press("Control+A")
-    page.keyboard.type(text)
-    page.keyboard.press("Enter")
+def place(page: Page, name: str, frame: int) -> None:
+    page.get_by_label(f"Frame of {name}").fill(str(frame))
 
 
 def outputs(app: RunningApp) -> list[Path]:
@@ -48,9 +41,9 @@ def test_pinned_media_are_shown_where_the_table_says(
     page: Page, app: RunningApp, files: dict[str, Path], shoot: Shoot
 ) -> None:
     pin(page, files["sky.png"], files["jump.mp4"])
-    write_cell(page, 0, 1, "8")
-    write_cell(page, 1, 1, "1")
-    write_cell(page, 1, 2, "0.5")
+    place(page, "sky.png", 8)
+    place(page, "jump.mp4", 1)
+    page.get_by_label("Strength").nth(1).fill("0.5")
     shoot("pinned")
     generate(page, "a red square")
     expect_status(page, "a red square", "done")
@@ -64,7 +57,7 @@ def test_pinned_media_are_shown_where_the_table_says(
     assert np.abs(frames[3][20, 32].astype(int) - 90).max() < 6
 
     page.reload()
-    expect(page.locator("#pins")).to_contain_text("0.5")
+    expect(page.get_by_label("Strength").nth(1)).to_have_value("0.5")
     expect(page.locator("#field-conditions")).to_contain_text(".mp4")
     generate(page, "a green square")
     expect_status(page, "a green square", "done")
@@ -72,11 +65,19 @@ def test_pinned_media_are_shown_where_the_table_says(
     assert read_request(newest).conditions == request.conditions
 
 
+def test_rows_follow_their_files(page: Page, files: dict[str, Path]) -> None:
+    pin(page, files["sky.png"], files["jump.mp4"])
+    place(page, "jump.mp4", 3)
+    page.locator("#field-conditions [aria-label='Remove this file']").first.click()
+    expect(page.get_by_label("Frame of sky.png")).to_have_count(0)
+    expect(page.get_by_label("Frame of jump.mp4")).to_have_value("3")
+
+
 def test_misplaced_medium_is_told_at_its_field(
     page: Page, files: dict[str, Path], shoot: Shoot
 ) -> None:
     pin(page, files["sky.png"], files["jump.mp4"])
-    write_cell(page, 0, 1, "40")
+    place(page, "sky.png", 40)
     page.locator("#field-prompt textarea").fill("a red square")
     page.locator("#generate").click()
     expect(page.locator("#problems")).to_contain_text(

@@ -30,10 +30,10 @@ def test_two_files_of_one_name_keep_a_row_each() -> None:
     ("cells", "values"),
     [
         ([8.0, 1], {"frame_index": 8, "strength": 1}),
-        (["-1", "0.5"], {"frame_index": -1, "strength": 0.5}),
+        ([-1.0, 0.5], {"frame_index": -1, "strength": 0.5}),
         ([8, None], {"frame_index": 8}),
-        (["", ""], {}),
-        ([1.5, "much"], {"frame_index": 1.5, "strength": "much"}),
+        ([None, None], {}),
+        ([1.5, 2], {"frame_index": 1.5, "strength": 2}),
     ],
 )
 def test_cells_become_a_condition(cells: list[Any], values: dict[str, Any]) -> None:
