@@ -115,14 +115,19 @@ def _build_pins(form: Form) -> None:
     form.pinned = gr.State([])
     for _ in range(MOST_CONDITIONS):
         with gr.Row(visible=False, elem_classes=["pair", "pin"]) as row:
-            frame = gr.Number(label="Frame", precision=0, min_width=120, scale=3)
+            frame = gr.Number(
+                label="Frame",
+                precision=0,
+                min_width=120,
+                scale=3,
+                elem_classes=["field"],
+            )
             strength = gr.Number(
                 label="Strength",
-                minimum=0,
-                maximum=1,
                 step=0.05,
                 min_width=80,
                 scale=1,
+                elem_classes=["field"],
             )
         form.pins.append(PinRow(row, frame, strength))
 

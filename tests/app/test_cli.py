@@ -133,6 +133,57 @@ def test_start_image_beside_the_file_is_used(tmp_path: Path, root: Path) -> None
     assert (root / kept).is_file()
 
 
+def put_media(folder: Path) -> None:
+    """``sky.png``, which is blue, and ``walk.mp4``: nine grey frames."""
+    import numpy as np
+    from PIL import Image
+
+    from engine.media.video import VideoWriter
+
+    Image.new("RGB", (64, 48), (0, 0, 255)).save(folder / "sky.png")
+    with VideoWriter(
+        folder / "walk.mp4", width=64, height=48, fps=8.0, tags={}
+    ) as video:
+        video.write(np.full((9, 48, 64, 3), 90, np.uint8))
+
+
+PINNED = {
+    **RED,
+    "source_video": "walk.mp4",
+    "conditions": [{"file": "sky.png", "frame_index": -1, "strength": 0.5}],
+    "vae_tile_size": 64,
+}
+
+
+def test_media_beside_the_file_are_shown_by_a_dry_run_and_used(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from engine.media.video import probe
+
+    put_media(tmp_path)
+    file = write(tmp_path, PINNED)
+    assert process(file, root, "--dry-run", "--json") == 0
+    valid = json.loads(capsys.readouterr().out)["request"]
+    assert valid["overlap_frames"] == 5
+    assert valid["conditions"] == PINNED["conditions"]
+    assert not root.exists()
+    assert process(file, root) == 0
+    (video,) = videos(root / "outputs")
+    assert probe(video).num_frames == 9 - 5 + 9
+    made_from = read_request(video)
+    assert (made_from.vae_tile_size, made_from.overlap_frames) == (64, 5)
+    (pinned,) = made_from.conditions
+    assert (pinned.frame_index, pinned.strength) == (-1, 0.5)
+    assert (root / pinned.file).is_file()
+
+
+def test_sidecar_stands_beside_the_video(tmp_path: Path, root: Path) -> None:
+    assert process(write(tmp_path, RED), root, "--sidecar") == 0
+    (video,) = videos(root / "outputs")
+    stored = json.loads(video.with_suffix(".json").read_text())
+    assert stored["prompt"] == "a red square"
+
+
 BAD_REQUESTS = {
     "negative length": ({**RED, "num_frames": -1}, "num_frames"),
     "unknown model": ({**RED, "model": "wan9"}, "model"),
@@ -142,6 +193,12 @@ BAD_REQUESTS = {
     "size that is no multiple": ({**RED, "width": 70}, "width"),
     "start image elsewhere": ({**RED, "image_start": "/etc/passwd"}, "image_start"),
     "start image above": ({**RED, "image_start": "../../x.png"}, "image_start"),
+    "pinned file elsewhere": (
+        {**RED, "conditions": [{"file": "/etc/passwd", "frame_index": 0}]},
+        "conditions: condition 1: '/etc/passwd' isn't in a folder that may be used",
+    ),
+    "tile that is too small": ({**RED, "vae_tile_size": 1}, "at least 64, is 1"),
+    "overlap with nothing": ({**RED, "overlap_frames": 5}, "overlap_frames"),
     "text for a number": ({**RED, "seed": "1"}, "seed"),
     "no model": ({"prompt": "x"}, "model"),
     "not an object": (["a red square"], "object"),

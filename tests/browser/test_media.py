@@ -94,6 +94,7 @@ def test_video_is_continued_from_the_gallery(
     expect_status(page, "a red square", "done")
     page.get_by_role("tab", name="Gallery").click()
     page.locator(".tile").first.click()
+    expect(page.locator("#detail .detail")).to_be_visible()
     shoot("detail")
     page.get_by_text("Continue this video").click()
     expect(page.locator("#field-source_video video")).to_be_visible()

@@ -11,7 +11,7 @@ from app.ui.gallery import Gallery
 from app.ui.gallery_view import detail, tiles
 from engine.errors import UserError
 from engine.outputs import Output
-from engine.request import GenerationRequest
+from engine.request import Condition, GenerationRequest
 
 REQUEST = GenerationRequest(
     model="m", prompt="<i>red</i> & round", seed=5, guidance_scale=2.0, fps=16.0
@@ -69,6 +69,25 @@ def test_video_without_settings_offers_no_use_of_them() -> None:
     shown = detail(output("a.mp4", request=None), took=None)
     assert "carries no settings" in shown
     assert 'data-action="use"' not in shown
+
+
+def test_ways_to_go_on_are_there_only_with_a_model_that_takes_them() -> None:
+    shown = detail(output("a.mp4"), None, frozenset({"image_start"}))
+    video, picture = (
+        next(each for each in shown.split("<button") if label in each)
+        for label in ("Continue this video", "Use last frame as start image")
+    )
+    assert "disabled" in video
+    assert 'data-how="image_start"' in picture
+    assert "disabled" not in picture
+
+
+def test_detail_names_the_media() -> None:
+    pinned = [Condition(file="a.png", frame_index=0)]
+    used = REQUEST.with_values(image_end="e.png", conditions=pinned)
+    assert "<dt>Media</dt><dd>end image, 1 pinned</dd>" in detail(
+        output("a.mp4", used), None
+    )
 
 
 def test_many_videos_come_in_pages() -> None:

@@ -44,6 +44,9 @@ BAD_FIELDS = {
         "finite",
     ),
     "size that is no multiple": ({"width": 70}, "width", "64 is the nearest"),
+    "length between two": ({"num_frames": 14}, "num_frames", "13 and 17 are the"),
+    "tile that is too small": ({"vae_tile_size": 1}, "vae_tile_size", "at least 64"),
+    "prompt with an empty part": ({"prompt": "a | "}, "prompt", "art 2 of 2 is empty"),
     "too long": ({"num_frames": 85}, "num_frames", "at most 81"),
     "start image elsewhere": ({"image_start": "/etc/passwd"}, "image_start", ""),
     "half a frame": ({"num_frames": 9.5}, "num_frames", "whole number"),
@@ -102,6 +105,45 @@ def test_uploaded_start_image_is_kept_for_its_turn(
     kept = Path(job.request.image_start)
     assert kept.parent == services.settings.media
     assert kept.is_file()
+
+
+def test_fields_without_a_use_are_not_sent(desk: Desk, services: Services) -> None:
+    desk.fill(prompt="a red square", overlap_frames=5, vae_tile_size=-1)
+    desk.tab.submit(desk.values)
+    (job,) = services.store.list_jobs()
+    assert (job.request.overlap_frames, job.request.vae_tile_size) == (None, None)
+
+
+@pytest.mark.parametrize("tile", [0, 96])
+def test_tiling_is_sent_and_comes_back(
+    tile: int, desk: Desk, services: Services
+) -> None:
+    desk.fill(prompt="a red square", vae_tile_size=tile)
+    desk.tab.submit(desk.values)
+    (job,) = services.store.list_jobs()
+    assert job.request.vae_tile_size == tile
+    updates = desk.tab.latest()
+    field = updates[desk.tab.form.fields["vae_tile_size"]]
+    assert (field["value"], field["visible"]) == (tile, True)
+    assert tile in [value for _, value in field["choices"]]
+
+
+def test_model_without_media_or_tiles_shows_no_fields_for_them(desk: Desk) -> None:
+    updates = desk.tab.change_model("wan2.1-t2v-1.3b")
+    form = desk.tab.form
+    hidden = [form.media_group, form.continuing, form.pinning]
+    hidden += [form.fields[name] for name in ("image_start", "vae_tile_size")]
+    assert [updates[component]["visible"] for component in hidden] == [False] * 5
+    assert "follow one another" not in updates[form.examples]
+
+
+def test_media_stay_when_another_model_is_chosen(desk: Desk) -> None:
+    updates = desk.tab.change_model("fake-model")
+    form = desk.tab.form
+    assert updates[form.media_group]["visible"] is True
+    assert "value" not in updates[form.fields["image_start"]]
+    assert form.pinned not in updates
+    assert "follow one another" in updates[form.examples]
 
 
 def test_request_file_fills_every_field_it_names(desk: Desk, tmp_path: Path) -> None:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from app.ui.sizes import CUSTOM, choice_of, parse_size, size_choices
+from app.ui.sizes import (
+    AUTOMATIC_TILES,
+    CUSTOM,
+    choice_of,
+    parse_size,
+    size_choices,
+    tile_choices,
+)
 from engine.family import ModelVariant
 from tests.fakes import VARIANT
 from wan.variants import VARIANTS
@@ -34,3 +41,11 @@ def test_other_size_is_custom() -> None:
 def test_large_model_offers_480p_and_720p_in_both_directions() -> None:
     choices = [value for _, value in size_choices(VARIANTS[-1])]
     assert {"832x480", "480x832", "1280x720", "720x1280"} <= set(choices)
+
+
+def test_tiles_double_from_the_smallest_that_works() -> None:
+    choices = [value for _, value in tile_choices(VARIANT)]
+    assert choices == [AUTOMATIC_TILES, 0, 64, 128, 256]
+    restored = [value for _, value in tile_choices(VARIANT, 96)]
+    assert restored == [AUTOMATIC_TILES, 0, 64, 96, 128, 256]
+    assert [value for _, value in tile_choices(VARIANT, 0)] == choices
