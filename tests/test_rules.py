@@ -48,6 +48,7 @@ COME_WITH = {
     "tokenizers": "transformers",
     "tqdm": "huggingface_hub",
     "httpx2": "huggingface_hub",
+    "optimum": "mmgp",
     "filelock": "huggingface_hub",
     "psutil": "accelerate",
     "pydantic_core": "pydantic",

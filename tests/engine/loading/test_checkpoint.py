@@ -1,0 +1,379 @@
+import re
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    LTXVideoTransformer3DModel,
+    WanTransformer3DModel,
+)
+from diffusers.pipelines.ltx import LTXLatentUpsamplerModel
+from safetensors.torch import load_file, save_file
+from transformers import T5Config, T5EncoderModel
+
+from engine.errors import UnreadableFile
+from engine.loading.checkpoint import kept_in_float32, load_component
+
+SIZE = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 2}
+
+VAE = {
+    "latent_channels": 8,
+    "block_out_channels": (8, 8, 8, 8),
+    "decoder_block_out_channels": (8, 16, 32),
+    "layers_per_block": (1, 1, 1, 1, 1),
+    "decoder_layers_per_block": (1, 1, 1, 1),
+    "spatio_temporal_scaling": (True, True, True, True),
+    "decoder_spatio_temporal_scaling": (True, True, True),
+    "decoder_inject_noise": (False, False, False, False),
+    "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
+    "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+    "upsample_residual": (True, True, True),
+    "upsample_factor": (2, 2, 2),
+    "timestep_conditioning": True,
+    "encoder_causal": True,
+}
+"""As 0.9.5 and later have it, narrower."""
+
+OLD_VAE = {
+    "latent_channels": 8,
+    "block_out_channels": (8, 8, 8, 8),
+    "decoder_block_out_channels": (8, 8, 8, 8),
+    "layers_per_block": (1, 1, 1, 1, 1),
+    "decoder_layers_per_block": (1, 1, 1, 1, 1),
+}
+"""As 0.9.0 has it: down and up by convolutions."""
+
+
+def randomised(network):
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    network = LTXVideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        cross_attention_dim=32,
+        caption_channels=32,
+        **SIZE,
+    )
+    return randomised(network)
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return randomised(AutoencoderKLLTXVideo(**VAE))
+
+
+@pytest.fixture(scope="module")
+def text_encoder():
+    config = T5Config(
+        vocab_size=20,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+    )
+    return randomised(T5EncoderModel(config))
+
+
+def authors_transformer_names(network):
+    """Lightricks' names of a diffusers transformer's weights."""
+    renames = [("proj_in", "patchify_proj"), ("time_embed", "adaln_single")]
+    renames += [("norm_q", "q_norm"), ("norm_k", "k_norm")]
+    named = {}
+    for name, tensor in network.state_dict().items():
+        original = name
+        for new, old in renames:
+            original = re.sub(rf"(^|\.){new}\.", rf"\1{old}.", original)
+        named[original] = tensor.contiguous()
+    return named
+
+
+def authors_vae_names(network, *, recent):
+    """Lightricks' names of a diffusers VAE's weights."""
+    numbers = {"encoder": {}, "decoder": {}}
+    if recent:
+        for side, last in (("encoder", 4), ("decoder", 3)):
+            blocks = numbers[side]
+            for i in range(last):
+                down = side == "encoder"
+                word = "down" if down else "up"
+                blocks[f"{word}_blocks.{i}.{word}samplers.0"] = 2 * i + 1
+                blocks[f"{word}_blocks.{i}"] = 2 * i if down else 2 * i + 2
+        numbers["encoder"]["mid_block"] = 8
+        numbers["decoder"]["mid_block"] = 0
+    else:
+        numbers["encoder"] = {
+            "down_blocks.0.downsamplers.0": 1,
+            "down_blocks.0.conv_out": 2,
+            "down_blocks.0": 0,
+            "down_blocks.1.downsamplers.0": 4,
+            "down_blocks.1.conv_out": 5,
+            "down_blocks.1": 3,
+            "down_blocks.2.downsamplers.0": 7,
+            "down_blocks.2": 6,
+            "down_blocks.3": 8,
+            "mid_block": 9,
+        }
+        numbers["decoder"] = {
+            "mid_block": 0,
+            "up_blocks.1.upsamplers.0": 2,
+            "up_blocks.2.conv_in": 4,
+            "up_blocks.2.upsamplers.0": 5,
+            "up_blocks.3.conv_in": 7,
+            "up_blocks.3.upsamplers.0": 8,
+            "up_blocks.0": 1,
+            "up_blocks.1": 3,
+            "up_blocks.2": 6,
+            "up_blocks.3": 9,
+        }
+    named = {}
+    for name, tensor in network.state_dict().items():
+        side, _, rest = name.partition(".")
+        if not rest:
+            statistic = {"latents_mean": "mean-of-means", "latents_std": "std-of-means"}
+            named[f"per_channel_statistics.{statistic[name]}"] = tensor
+            continue
+        for block, number in numbers[side].items():
+            if rest.startswith(f"{block}."):
+                kind = "down" if side == "encoder" else "up"
+                rest = f"{kind}_blocks.{number}.{rest.removeprefix(block + '.')}"
+                break
+        if recent:
+            rest = re.sub(r"^time_embedder", "last_time_embedder", rest)
+            rest = re.sub(r"^scale_shift_table", "last_scale_shift_table", rest)
+        rest = rest.replace("resnets", "res_blocks").replace("norm3.", "norm3.norm.")
+        rest = rest.replace("conv_shortcut.conv.", "conv_shortcut.")
+        named[f"{side}.{rest}"] = tensor.contiguous()
+    named["per_channel_statistics.channel"] = torch.arange(8.0)
+    named["per_channel_statistics.mean-of-stds"] = torch.ones(8)
+    return named
+
+
+def prefixed(prefix, tensors):
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def config_of(network):
+    return {key: x for key, x in network.config.items() if not key.startswith("_")}
+
+
+def assert_same(one, other):
+    first, second = one.state_dict(), other.state_dict()
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+        assert tensor.dtype == second[name].dtype, name
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "model.diffusion_model.", "diffusion_model."], ids=repr
+)
+def test_a_transformer_in_its_authors_names_is_loaded(transformer, tmp_path, prefix):
+    names = authors_transformer_names(transformer)
+    assert "patchify_proj.weight" in names
+    assert "transformer_blocks.1.attn2.q_norm.weight" in names
+    file = tmp_path / "ltxv.safetensors"
+    save_file(prefixed(prefix, names), file)
+    loaded = load_component(LTXVideoTransformer3DModel, file, "float32", SIZE)
+    assert_same(transformer, loaded)
+    assert config_of(loaded) == config_of(transformer)
+    assert not loaded.training
+
+
+def test_a_transformer_in_diffusers_names_is_loaded(transformer, tmp_path):
+    file = tmp_path / "ltxv.safetensors"
+    save_file(transformer.state_dict(), file)
+    loaded = load_component(LTXVideoTransformer3DModel, file, "float32", SIZE)
+    assert_same(transformer, loaded)
+
+
+def test_the_published_number_of_heads_needs_no_configuration(tmp_path):
+    real = randomised(
+        LTXVideoTransformer3DModel(
+            attention_head_dim=2, num_layers=1, cross_attention_dim=64
+        )
+    )
+    file = tmp_path / "ltxv.safetensors"
+    save_file(authors_transformer_names(real), file)
+    loaded = load_component(LTXVideoTransformer3DModel, file, "float32")
+    assert config_of(loaded) == config_of(real)
+
+
+@pytest.mark.parametrize("prefix", ["", "vae."], ids=repr)
+@pytest.mark.parametrize("recent", [True, False], ids=["0.9.5", "0.9.0"])
+def test_a_vae_in_its_authors_names_is_loaded(tmp_path, prefix, recent):
+    config = VAE if recent else OLD_VAE
+    original = randomised(AutoencoderKLLTXVideo(**config))
+    original.latents_mean.normal_()
+    names = authors_vae_names(original, recent=recent)
+    file = tmp_path / "vae.safetensors"
+    save_file(prefixed(prefix, names), file)
+    loaded = load_component(AutoencoderKLLTXVideo, file, "float32", config)
+    assert_same(original, loaded)
+    latents = torch.randn(1, 8, 2, 2, 2)
+    timestep = torch.tensor([0.05]) if recent else None
+    with torch.no_grad():
+        assert torch.equal(
+            original.decode(latents, timestep).sample,
+            loaded.decode(latents, timestep).sample,
+        )
+
+
+def test_a_file_that_holds_both_gives_either(transformer, vae, tmp_path):
+    file = tmp_path / "ltxv-all.safetensors"
+    both = prefixed("model.diffusion_model.", authors_transformer_names(transformer))
+    both |= prefixed("vae.", authors_vae_names(vae, recent=True))
+    save_file(both, file)
+    assert_same(
+        transformer, load_component(LTXVideoTransformer3DModel, file, "float32", SIZE)
+    )
+    assert_same(vae, load_component(AutoencoderKLLTXVideo, file, "float32", VAE))
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+def test_an_upsampler_tells_its_size_by_its_shapes(tmp_path, temporal):
+    original = LTXLatentUpsamplerModel(
+        in_channels=8,
+        mid_channels=32,
+        num_blocks_per_stage=2,
+        temporal_upsample=temporal,
+        spatial_upsample=not temporal,
+    )
+    file = tmp_path / "upscaler.safetensors"
+    save_file(original.state_dict(), file)
+    loaded = load_component(LTXLatentUpsamplerModel, file, "float32")
+    assert_same(original, loaded)
+    assert config_of(loaded) == config_of(original)
+
+
+@pytest.mark.parametrize("name", ["shared.weight", "encoder.embed_tokens.weight"])
+def test_a_text_encoder_is_loaded_from_a_single_file(text_encoder, tmp_path, name):
+    tensors = dict(text_encoder.state_dict())
+    both = {"shared.weight", "encoder.embed_tokens.weight"}
+    for other in both - {name}:
+        del tensors[other]
+    tensors["decoder.block.0.layer.0.SelfAttention.q.weight"] = torch.ones(1)
+    file = tmp_path / "t5.safetensors"
+    save_file(tensors, file)
+    loaded = load_component(T5EncoderModel, file, "float32")
+    assert_same(text_encoder, loaded)
+    assert loaded.shared.weight is loaded.encoder.embed_tokens.weight
+    tokens = torch.tensor([[3, 4, 1]])
+    with torch.no_grad():
+        assert torch.equal(text_encoder(tokens)[0], loaded(tokens)[0])
+
+
+def test_a_text_encoders_folder_is_loaded_too(text_encoder, tmp_path):
+    text_encoder.save_pretrained(tmp_path)
+    assert_same(text_encoder, load_component(T5EncoderModel, tmp_path, "float32"))
+
+
+def test_weights_take_the_precision_asked_for(transformer, tmp_path, monkeypatch):
+    file = tmp_path / "ltxv.safetensors"
+    save_file(authors_transformer_names(transformer), file)
+    monkeypatch.setattr(LTXVideoTransformer3DModel, "_keep_in_fp32_modules", ["norm_q"])
+    loaded = load_component(LTXVideoTransformer3DModel, file, "bfloat16", SIZE)
+    for name, tensor in loaded.state_dict().items():
+        kept = "norm_q" in name.split(".")
+        assert tensor.dtype == (torch.float32 if kept else torch.bfloat16), name
+
+
+def test_what_a_class_keeps_in_float32_is_its_own_rule():
+    wan = kept_in_float32(WanTransformer3DModel, "bfloat16")
+    assert "time_embedder" in wan
+    assert kept_in_float32(T5EncoderModel, "bfloat16") == set()
+    assert kept_in_float32(T5EncoderModel, "float16") == {"wo"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda tensors: tensors.pop("patchify_proj.bias"),
+            "it lacks proj_in.bias. Use the file that belongs",
+        ),
+        (
+            lambda tensors: tensors.update(extra=torch.ones(1)),
+            "it has extra, which the model doesn't know",
+        ),
+        (
+            lambda tensors: tensors.update(
+                {"transformer_blocks.1.attn1.to_q.weight": torch.ones(2, 2)}
+            ),
+            "it has transformer_blocks.1.attn1.to_q.weight of shape (2, 2) instead of "
+            "(32, 32)",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_names_the_first_tensors(
+    transformer, tmp_path, change, said
+):
+    tensors = authors_transformer_names(transformer)
+    change(tensors)
+    file = tmp_path / "ltxv.safetensors"
+    save_file(tensors, file)
+    with pytest.raises(UnreadableFile) as caught:
+        load_component(LTXVideoTransformer3DModel, file, "float32", SIZE)
+    assert said in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensors", "said"),
+    [
+        (
+            LTXVideoTransformer3DModel,
+            {"blocks.0.self_attn.norm_q.weight": torch.ones(1)},
+            "has no LTX transformer: it holds Wan transformer.",
+        ),
+        (
+            AutoencoderKLLTXVideo,
+            {"transformer_blocks.0.attn2.q_norm.weight": torch.ones(1)},
+            "has no LTX VAE: it holds LTX transformer.",
+        ),
+        (
+            T5EncoderModel,
+            {"per_channel_statistics.mean-of-means": torch.ones(1)},
+            "has no T5 text encoder: it holds LTX VAE.",
+        ),
+        (
+            LTXLatentUpsamplerModel,
+            {"whatever": torch.ones(1)},
+            "has no LTX latent upsampler: it holds something unknown.",
+        ),
+    ],
+)
+def test_another_networks_file_is_refused_by_name(tmp_path, kind, tensors, said):
+    file = tmp_path / "other.safetensors"
+    save_file(tensors, file)
+    with pytest.raises(UnreadableFile) as caught:
+        load_component(kind, file, "float32")
+    assert said in str(caught.value)
+
+
+def test_a_class_without_a_layout_wants_a_folder(tmp_path):
+    file = tmp_path / "wan.safetensors"
+    save_file({"a": torch.ones(1)}, file)
+    with pytest.raises(
+        UnreadableFile, match="WanTransformer3DModel can be loaded from"
+    ):
+        load_component(WanTransformer3DModel, file, "float32")
+
+
+def test_nothing_is_changed_in_the_file(transformer, tmp_path):
+    file = tmp_path / "ltxv.safetensors"
+    save_file(authors_transformer_names(transformer), file)
+    before = load_file(file)
+    loaded = load_component(LTXVideoTransformer3DModel, file, "float32", SIZE)
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.zero_()
+    for name, tensor in load_file(file).items():
+        assert torch.equal(tensor, before[name])
