@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import ImageData
 
 from app.ui import sizes
 from app.ui.form import MEDIA_LABELS, Form, PinRow, scheduler_choices
@@ -19,6 +20,18 @@ from app.ui.form_notes import (
 from app.ui.markup import ON_ACTION
 from engine.family import ModelVariant, all_variants
 from engine.request import MOST_CONDITIONS
+
+
+class ImageFile(gr.Image):
+    """Hands on the file as it was uploaded. ``gr.Image`` would write another one, with
+    losses, and fail without a word about a file that is no picture."""
+
+    is_template = True  # drawn as its base is
+
+    def preprocess(self, payload: ImageData | None) -> Any:
+        if payload is None or payload.path is None:
+            return super().preprocess(payload)
+        return payload.path
 
 
 def build_form(form: Form, variant: ModelVariant) -> None:
@@ -139,7 +152,7 @@ def _build_medium(form: Form, variant: ModelVariant, name: str) -> None:
         **_named(name),
     }
     if name in ("image_start", "image_end"):
-        component: Any = gr.Image(
+        component: Any = ImageFile(
             type="filepath", sources=["upload", "clipboard"], height=180, **shared
         )
     elif name in ("image_refs", "conditions"):

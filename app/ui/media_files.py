@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -49,12 +50,16 @@ def lend(file: Path, uploads: Path) -> str:
     folder that it lies in can be read then."""
     if file.is_relative_to(uploads):
         return str(file)
-    uploads.mkdir(parents=True, exist_ok=True)
+    stamp = f"{file} {file.stat().st_mtime_ns}"
+    folder = uploads / "lent" / hashlib.sha256(stamp.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
     # A kept medium is called by its sha256, of which the beginning is enough to show.
     name = f"{file.stem[:12]}{file.suffix}" if len(file.stem) == 64 else file.name
-    copy = Path(tempfile.mkdtemp(dir=uploads)) / name
+    copy = folder / name
     try:
         os.link(file, copy)
+    except FileExistsError:  # lent before
+        pass
     except OSError:  # another disk, or one that knows no links
         shutil.copyfile(file, copy)
     return str(copy)

@@ -126,12 +126,29 @@ def test_last_frame_starts_the_next_video(page: Page, app: RunningApp) -> None:
     assert colours == [2] + [0] * 8
 
 
-def test_broken_picture_is_refused_in_a_sentence(page: Page, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    pin(page, tmp_path / "broken.png")
+def test_broken_files_are_refused_in_sentences(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    pin(page, broken)
+    page.locator("#field-image_start input[type=file]").set_input_files(broken)
+    expect(page.locator("#field-image_start img")).to_have_count(1)
     page.locator("#field-prompt textarea").fill("a red square")
     page.locator("#generate").click()
-    expect(page.locator("#problems")).to_contain_text(
-        "broken.png is neither a picture nor a video"
-    )
+    problems = page.locator("#problems")
+    expect(problems).to_contain_text("broken.png is neither a picture nor a video")
+    expect(problems).to_contain_text("broken.png isn't a picture that can be read")
     expect(page.locator("#queue-rows .job")).to_have_count(0)
+
+
+def test_transparent_picture_reaches_the_queue_as_it_was(
+    page: Page, app: RunningApp, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 4), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "glass.png")
+    chooser = page.locator("#field-image_start input[type=file]")
+    chooser.set_input_files(tmp_path / "glass.png")
+    expect(page.locator("#field-image_start img")).to_be_visible()
+    generate(page, "a red square")
+    expect_status(page, "a red square", "done")
+    (kept,) = (app.root / "media").iterdir()
+    assert kept.read_bytes() == (tmp_path / "glass.png").read_bytes()

@@ -84,6 +84,7 @@ def test_lending_shares_one_file_and_nothing_beside_it(tmp_path: Path) -> None:
     lent = Path(lend(kept, tmp_path / "uploads"))
     assert lent.read_bytes() == kept.read_bytes()
     assert lend(lent, tmp_path / "uploads") == str(lent)
+    assert lend(kept, tmp_path / "uploads") == str(lent)
     assert len(list((tmp_path / "uploads").rglob("*.png"))) == 1
 
 

@@ -1,5 +1,8 @@
+import subprocess
+
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
 from engine.errors import UnreadableFile
@@ -11,6 +14,7 @@ from engine.media.frames import (
     load_clip,
     load_image,
     read_clip,
+    save_last_frame,
 )
 from engine.media.video import VideoWriter
 
@@ -134,6 +138,24 @@ def test_all_but_the_last_frames_are_passed_on_as_they_come():
     assert taken == [0, 1, 2]
     assert list(frames) == [1, 2, 3]
     assert list(all_but_last(iter([1, 2]), 3)) == []
+
+
+def test_a_clip_is_turned_as_its_camera_was(clip, tmp_path):
+    upright = tmp_path / "upright.mp4"
+    turn = [get_ffmpeg_exe(), "-loglevel", "error", "-display_rotation", "90"]
+    command = [*turn, "-i", str(clip(9)), "-c", "copy", str(upright)]
+    subprocess.run(command, check=True)
+    frames = load_clip(upright, 48, 64, 16.0)
+    assert frames.shape == (9, 64, 48, 3)
+    assert frames[8, -14:].max() <= 2  # the black quarter, now below
+    assert frames[8, :46].min() >= 60
+
+
+def test_the_last_frame_is_saved_in_its_own_size(clip, tmp_path):
+    save_last_frame(clip(9), tmp_path / "last.png")
+    with Image.open(tmp_path / "last.png") as image:
+        assert image.size == (64, 48)
+        assert levels([np.asarray(image)]) == [8]
 
 
 def test_reading_can_stop_early(clip):
