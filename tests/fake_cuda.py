@@ -27,6 +27,7 @@ from wan import FAMILY
 
 GIB = 1 << 30
 CUDA_FUNCTIONS = {
+    "get_device_capability": lambda *_: (9, 0),
     "get_device_properties": lambda *_: SimpleNamespace(total_memory=24 * GIB),
     "mem_get_info": lambda *_: (20 * GIB, 24 * GIB),
     "memory_reserved": lambda *_: 0,

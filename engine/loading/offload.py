@@ -101,7 +101,7 @@ def place(
     progress: Progress,
 ) -> LoadedModel:
     """``pipeline`` ready to run on ``device``, placed as its memory allows."""
-    use_attention(pipeline, settings.attention)
+    use_attention(pipeline, settings.attention, device)
     if device.startswith("cuda"):
         profile = _profile_for(pipeline, device, settings, progress)
         if profile is not None:
@@ -137,10 +137,16 @@ def _profile_for(
 def component_sizes(pipeline: Any) -> dict[str, int]:
     """Bytes of each network of ``pipeline``."""
     return {
-        name: sum(p.numel() * p.element_size() for p in component.parameters())
+        name: sum(_stored_bytes(p) for p in component.parameters())
         for name, component in pipeline.components.items()
         if hasattr(component, "parameters")
     }
+
+
+def _stored_bytes(parameter: Any) -> int:
+    """An 8-bit weight claims the size of what it stands for."""
+    stored = getattr(parameter, "_data", parameter)
+    return int(stored.numel() * stored.element_size())
 
 
 def _place_by_mmgp(pipeline: Any, profile: int) -> Callable[[], None]:

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from engine.errors import UnreadableFile
 from engine.loading.checkpoint import load_component
 from engine.loading.header import TensorInfo
+from engine.loading.offload import component_sizes
 from engine.loading.quantised import dequantise, fold, quantise_modules
 from tests.engine.loading.test_checkpoint import (
     SIZE,
@@ -126,6 +128,16 @@ def test_in_half_precision_weights_stay_in_8_bits(file):
     for name, parameter in loaded.named_parameters():
         assert parameter.device.type == "cpu", name
         assert not parameter.requires_grad
+
+
+def test_8_bit_weights_count_as_8_bits(file):
+    full = load_component(KIND, file, "float32", SIZE)
+    small = load_component(KIND, file, "bfloat16", SIZE)
+
+    def size(network):
+        return component_sizes(SimpleNamespace(components={"transformer": network}))
+
+    assert size(small)["transformer"] < 0.4 * size(full)["transformer"]
 
 
 def test_what_is_computed_in_8_bits_is_what_the_plain_weights_give(file):
