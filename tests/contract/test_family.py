@@ -4,12 +4,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from engine.errors import Cancelled
 from engine.family import FAMILIES, get_family
 from engine.generate import Generator
 from engine.media.metadata import read_request
-from engine.media.video import probe, read_frames
+from engine.media.video import VideoWriter, probe, read_frames
 from engine.request import GenerationRequest
 from engine.validate import accept
 from tests.fakes import register_fake_family
@@ -19,6 +20,9 @@ TINY_WEIGHTS = {"wan": write_tiny_wan, "fake": lambda folder: folder}
 """How to write each family's first model in tiny: a new family adds a line."""
 
 SMALL = {"width": 96, "height": 64, "num_frames": 9, "num_inference_steps": 2}
+
+OPTIONAL = ("overlap_frames", "vae_tile_size")
+"""Fields that may stay empty."""
 
 
 @pytest.fixture(scope="module", params=[*FAMILIES, "fake"])
@@ -78,9 +82,12 @@ def test_each_row_is_complete_and_its_defaults_are_accepted(family, settings):
             settings=settings,
         )
         for field, default in variant.defaults.items():
-            assert getattr(request, field) == default
+            if field != "overlap_frames":  # only with a source video
+                assert getattr(request, field) == default
+        if "source_video" in variant.media:
+            assert variant.defaults["overlap_frames"] >= 1
         unset = {name for name in fields if getattr(request, name) is None}
-        assert unset <= set(GenerationRequest.MEDIA_FIELDS)
+        assert unset <= {*GenerationRequest.MEDIA_FIELDS, *OPTIONAL}
 
 
 def test_ids_are_kebab_case_and_folders_differ(family):
@@ -153,6 +160,34 @@ def test_every_scheduler_of_the_first_row_makes_a_video(
 def test_a_single_frame_can_be_made(generator, request_of, tmp_path):
     video = generator.generate(request_of(num_frames=1), tmp_path / "a.mp4")
     assert probe(video).num_frames == 1
+
+
+@pytest.fixture
+def media(settings):
+    """A value for each media field that a model may take."""
+    settings.outputs.mkdir(parents=True, exist_ok=True)
+    still, clip = settings.outputs / "still.png", settings.outputs / "clip.mp4"
+    Image.new("RGB", (96, 64), (250, 250, 250)).save(still)
+    with VideoWriter(clip, width=96, height=64, fps=8.0, tags={}) as video:
+        video.write(np.full((9, 64, 96, 3), 250, np.uint8))
+    return {
+        "image_start": str(still),
+        "image_end": str(still),
+        "source_video": str(clip),
+        "conditions": [{"file": str(still), "frame_index": 8}],
+    }
+
+
+def test_each_medium_that_a_row_takes_changes_the_video(
+    family, generator, request_of, media, tmp_path
+):
+    plain = pixels(generator.generate(request_of(fps=8), tmp_path / "plain.mp4"))
+    for field in family.variants()[0].media & media.keys():
+        request = request_of(fps=8, **{field: media[field]})
+        made = pixels(generator.generate(request, tmp_path / f"{field}.mp4"))
+        before = 9 - request.overlap_frames if field == "source_video" else 0
+        assert len(made) == before + len(plain)
+        assert not np.array_equal(made[before:], plain)
 
 
 def test_a_cancel_acts_within_one_step_and_the_next_job_is_untouched(
