@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-FAMILIES = {"wan": "wan:FAMILY"}
+FAMILIES = {"wan": "wan:FAMILY", "ltx_video": "ltx_video:FAMILY"}
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,14 @@ from engine.media.video import VideoWriter, probe, read_frames
 from engine.request import GenerationRequest
 from engine.validate import accept
 from tests.fakes import register_fake_family
+from tests.tiny_ltx import write_tiny_ltx
 from tests.tiny_wan import write_tiny_wan
 
-TINY_WEIGHTS = {"wan": write_tiny_wan, "fake": lambda folder: folder}
+TINY_WEIGHTS = {
+    "wan": write_tiny_wan,
+    "ltx_video": write_tiny_ltx,
+    "fake": lambda folder: folder,
+}
 """How to write each family's first model in tiny: a new family adds a line."""
 
 SMALL = {"width": 96, "height": 64, "num_frames": 9, "num_inference_steps": 2}
@@ -90,10 +95,10 @@ def test_each_row_is_complete_and_its_defaults_are_accepted(family, settings):
         assert unset <= {*GenerationRequest.MEDIA_FIELDS, *OPTIONAL}
 
 
-def test_ids_are_kebab_case_and_folders_differ(family):
+def test_ids_are_kebab_case_and_differ(family):
     rows = family.variants()
     assert all(row.id == row.id.lower() and " " not in row.id for row in rows)
-    assert len({row.id for row in rows}) == len({row.folder for row in rows})
+    assert len({row.id for row in rows}) == len(rows)
 
 
 def test_a_request_becomes_a_right_video(generator, request_of, tmp_path):

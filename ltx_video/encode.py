@@ -1,0 +1,114 @@
+"""Prompts to text embeddings, and the frames that the video is to show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engine.family import LoadedModel
+from engine.media.frames import is_video, load_clip, load_image
+from engine.request import GenerationRequest
+from ltx_video.sizes import Size, whole_size
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Frames, uint8 (frames, height, width, 3), that the video shows from
+    ``frame_index`` on; strength 1 keeps them as they are."""
+
+    frames: np.ndarray
+    frame_index: int
+    strength: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """Embeddings (1, tokens, channels) of a prompt's parts, one after the other, and
+    their mask (1, tokens)."""
+
+    embeds: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the transformer is conditioned on."""
+
+    text: Text
+    negative: Text
+    """As long as ``text``."""
+    parts: int
+    """Of the prompt; they follow one another in the video."""
+    pins: tuple[Pin, ...]
+
+
+def split_prompt(prompt: str) -> list[str]:
+    """The parts of a prompt that ``|`` separates."""
+    return [part.strip() for part in prompt.split("|")]
+
+
+@torch.no_grad()
+def encode(model: LoadedModel, request: GenerationRequest) -> Conditioning:
+    """Embeddings of the prompt and of the negative one, and the given frames."""
+    prompts = split_prompt(request.prompt)
+    negative = _embed(model, [request.negative_prompt or ""] * len(prompts))
+    return Conditioning(
+        _embed(model, prompts), negative, len(prompts), tuple(_pins(request))
+    )
+
+
+def _embed(model: LoadedModel, prompts: list[str]) -> Text:
+    embeds, mask, _, _ = model.pipeline.encode_prompt(
+        prompts,
+        do_classifier_free_guidance=False,
+        max_sequence_length=model.variant.max_sequence_length,
+    )
+    return Text(embeds.flatten(0, 1)[None], mask.flatten()[None])
+
+
+def _pins(request: GenerationRequest) -> Iterator[Pin]:
+    """In the order of their frames, so that the same request gives the same noise."""
+    width, height, count = request.width, request.height, request.num_frames
+    assert width and height and count and request.fps
+    fitted = whole_size(width, height)
+    if request.source_video is not None:
+        clip = load_clip(
+            request.source_video,
+            width,
+            height,
+            request.fps,
+            last=request.overlap_frames,
+        )
+        yield Pin(padded(clip, fitted), 0, 1.0)
+    if request.image_start is not None:
+        image = load_image(request.image_start, width, height)
+        yield Pin(padded(image[None], fitted), 0, 1.0)
+    for condition in request.conditions:
+        start = condition.first_frame(count)
+        if is_video(condition.file):
+            frames = load_clip(
+                condition.file, width, height, request.fps, first=count - start
+            )
+            frames = frames[: (len(frames) - 1) // 8 * 8 + 1]
+        else:
+            frames = load_image(condition.file, width, height)[None]
+        yield Pin(padded(frames, fitted), start, condition.strength)
+    if request.image_end is not None:
+        image = load_image(request.image_end, width, height)
+        yield Pin(padded(image[None], fitted), count - 1, 1.0)
+
+
+def padded(frames: np.ndarray, whole: Size) -> np.ndarray:
+    """``frames`` with their borders drawn out, half to each side."""
+    more_y, more_x = whole.height - frames.shape[1], whole.width - frames.shape[2]
+    before_y, before_x = more_y // 2, more_x // 2
+    borders = (
+        (0, 0),
+        (before_y, more_y - before_y),
+        (before_x, more_x - before_x),
+        (0, 0),
+    )
+    return np.pad(frames, borders, mode="edge")

@@ -1,0 +1,107 @@
+"""LTX Video's answers to the engine. Its siblings load torch, so they are imported
+late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.family import (
+    LoadedModel,
+    ModelVariant,
+    OnComponent,
+    OnPhase,
+    OnStep,
+)
+from engine.loading.checkpoint import load_component, load_tokenizer
+from engine.request import GenerationRequest
+from ltx_video.config import check_together
+from ltx_video.variants import CONFIGS, VAE_CONFIG, VARIANTS, config_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+class LtxVideoFamily:
+    """Text, images and videos to video with LTX Video."""
+
+    name = "ltx_video"
+    title = "LTX Video"
+
+    def variants(self) -> Sequence[ModelVariant]:
+        return VARIANTS
+
+    def load(
+        self,
+        variant: ModelVariant,
+        weights: Mapping[str, Path],
+        dtype: str,
+        on_component: OnComponent,
+    ) -> Any:
+        config = config_of(variant)
+        check_together(CONFIGS[variant.id], config, weights["transformer"])
+        from diffusers import (
+            AutoencoderKLLTXVideo,
+            FlowMatchEulerDiscreteScheduler,
+            LTXVideoTransformer3DModel,
+        )
+        from diffusers.pipelines.ltx.modeling_latent_upsampler import (
+            LTXLatentUpsamplerModel,
+        )
+        from transformers import AutoTokenizer, T5EncoderModel
+
+        from ltx_video.pipeline import LtxPipeline
+        from ltx_video.preview import fit_preview
+
+        def network(
+            name: str, kind: Any, shape: Mapping[str, Any] | None = None
+        ) -> Any:
+            on_component(name.replace("_", " "))
+            return load_component(kind, weights[name], dtype, shape)
+
+        in_two_passes = config.second_pass is not None
+        pipeline = LtxPipeline(
+            tokenizer=load_tokenizer(AutoTokenizer, weights["tokenizer"]),
+            text_encoder=network("text_encoder", T5EncoderModel),
+            transformer=network("transformer", LTXVideoTransformer3DModel),
+            vae=network("vae", AutoencoderKLLTXVideo, VAE_CONFIG),
+            scheduler=FlowMatchEulerDiscreteScheduler(),
+            latent_upsampler=network("latent_upsampler", LTXLatentUpsamplerModel)
+            if in_two_passes
+            else None,
+        )
+        on_component("previews")
+        pipeline.preview_factors = fit_preview(pipeline.vae)
+        pipeline.set_progress_bar_config(disable=True)  # the engine shows progress
+        return pipeline
+
+    def encode(self, model: LoadedModel, request: GenerationRequest) -> Any:
+        from ltx_video.encode import encode
+
+        return encode(model, request)
+
+    def denoise(
+        self,
+        model: LoadedModel,
+        conditioning: Any,
+        request: GenerationRequest,
+        on_step: OnStep,
+        on_phase: OnPhase,
+    ) -> torch.Tensor:
+        from ltx_video.denoise import denoise
+
+        return denoise(model, conditioning, request, on_step, on_phase)
+
+    def decode(
+        self, model: LoadedModel, latents: torch.Tensor, request: GenerationRequest
+    ) -> Iterator[np.ndarray]:
+        from ltx_video.decode import decode
+
+        return decode(model, latents, request)
+
+    def preview(self, model: LoadedModel, latents: torch.Tensor) -> np.ndarray:
+        from ltx_video.preview import preview
+
+        return preview(model.pipeline.preview_factors, latents)
