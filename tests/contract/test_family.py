@@ -186,9 +186,11 @@ def media(settings):
 def test_each_medium_that_a_row_takes_changes_the_video(
     family, generator, request_of, media, tmp_path
 ):
-    plain = pixels(generator.generate(request_of(fps=8), tmp_path / "plain.mp4"))
+    plain = pixels(
+        generator.generate(request_of(fps=8, num_frames=17), tmp_path / "plain.mp4")
+    )
     for field in family.variants()[0].media & media.keys():
-        request = request_of(fps=8, **{field: media[field]})
+        request = request_of(fps=8, num_frames=17, **{field: media[field]})
         made = pixels(generator.generate(request, tmp_path / f"{field}.mp4"))
         before = 9 - request.overlap_frames if field == "source_video" else 0
         assert len(made) == before + len(plain)
