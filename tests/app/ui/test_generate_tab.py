@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.ui.services import Services
+from engine.family import all_variants
 from engine.queue.job import JobStatus
 from engine.request import GenerationRequest
 from tests.app.ui.conftest import Desk
@@ -200,6 +201,17 @@ def test_other_model_brings_its_own_defaults_and_keeps_the_prompt(desk: Desk) ->
     shown = desk.shown(desk.tab.change_model("wan2.1-t2v-1.3b"))
     assert (shown["width"], shown["num_frames"]) == (832, 81)
     assert "prompt" not in shown
+
+
+def test_every_models_own_values_can_be_sent_as_they_are(
+    desk: Desk, services: Services
+) -> None:
+    for number, (model, variant) in enumerate(all_variants().items(), start=1):
+        shown = desk.shown(desk.tab.change_model(model))
+        desk.fill(**{**shown, "prompt": variant.prompt_hint or "a walk"})
+        updates = desk.tab.submit(desk.values)
+        assert desk.reasons(updates) == {}
+        assert len(services.store.list_jobs()) == number
 
 
 def test_preset_changes_only_its_own_fields(desk: Desk, services: Services) -> None:
