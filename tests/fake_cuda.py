@@ -18,6 +18,7 @@ import torch
 from engine.errors import UserError
 from engine.family import LoadedModel, get_variant
 from engine.loading import offload
+from engine.loading.checkpoint import load_component
 from engine.loading.weights import components_in
 from engine.progress import Progress, ignore, never
 from engine.request import GenerationRequest
@@ -76,6 +77,34 @@ def generate(model: LoadedModel) -> tuple[torch.Tensor, np.ndarray]:
     return latents, np.concatenate(list(FAMILY.decode(model, latents, request)))
 
 
+def compare_int8(folder: Path) -> None:
+    """Weights in 8 bits, which mmgp moves as they are."""
+    from tests.engine.loading import test_quantised as int8
+
+    file = int8.write_int8(int8.make_transformer(), folder / "int8.safetensors")
+
+    def load():
+        return load_component(int8.KIND, file, "bfloat16", int8.SIZE)
+
+    @torch.no_grad()
+    def compute(network):
+        torch.manual_seed(0)
+        latents = torch.randn(1, 8, 8, dtype=torch.bfloat16)
+        text = torch.randn(1, 4, 32, dtype=torch.bfloat16)
+        timestep, mask = torch.tensor([500.0]), torch.ones(1, 4)
+        return network(latents, text, timestep, mask, 2, 2, 2).sample
+
+    plain = compute(load())
+    for profile in ("1", "2", "3", "4", "5"):
+        pipeline = SimpleNamespace(transformer=load())
+        pipeline.components = {"transformer": pipeline.transformer}
+        settings = Settings(root=folder, profile=profile)
+        model = offload.place(None, pipeline, "cuda:0", settings, Progress("job"))
+        same = torch.equal(compute(pipeline.transformer), plain)
+        print(f"int8, profile {profile}: {'same' if same else 'DIFFERENT'}")
+        model.release()
+
+
 def main(folder: Path) -> None:
     install_fake_cuda()
     gc.freeze()  # mmgp collects garbage dozens of times: let it skip the libraries
@@ -96,6 +125,7 @@ def main(folder: Path) -> None:
         same = torch.equal(again, latents) and np.array_equal(same_frames, frames)
         print(f"profile {profile}: {'same' if same else 'DIFFERENT'}")
         model.release()
+    compare_int8(folder)
     print("default device:", torch.get_default_device())
 
 

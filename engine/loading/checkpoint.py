@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UnreadableFile
 from engine.loading import quantised
 from engine.loading.header import TensorInfo, read_header
+from engine.loading.interrupt import check_load
 from engine.loading.layouts import Layout, layout_of, own_names, recognise
 
 if TYPE_CHECKING:
@@ -45,32 +48,81 @@ def load_tokenizer(kind: Any, folder: Path) -> Any:
 
 
 def _load_folder(kind: Any, folder: Path, dtype: str) -> Any:
-    import torch
-    from safetensors import SafetensorError
-    from transformers.utils import logging
+    """From diffusers' layout. Own reading, so that a cancel acts in it."""
+    from accelerate import init_empty_weights
 
-    logging.disable_progress_bar()  # the engine shows progress
     try:
-        model, loaded = kind.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        with init_empty_weights():
+            if _is_from_transformers(kind):
+                reader = kind.config_class.from_pretrained
+                network = kind(reader(folder, local_files_only=True))
+            else:
+                config = kind.load_config(folder, local_files_only=True)
+                network = kind.from_config(config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(folder, error) from error
-    except RuntimeError as error:  # tensors of another size
-        if "size mismatch" not in str(error) and "mismatched" not in str(error):
-            raise
-        raise _unreadable(folder, error) from error
-    # Without this, from_pretrained fills what is missing with random numbers.
-    missing = sorted(loaded["missing_keys"])
+    sources, shapes = {}, {}
+    for file in weight_files(folder):
+        for name, tensor in read_header(file).tensors.items():
+            sources[name], shapes[name] = (file, name), tensor.shape
+    wanted = _shapes_of(network)
+    for one, other in _ties(kind):
+        for name, partner in ((one, other), (other, one)):
+            if name in wanted and name not in sources and partner in sources:
+                sources[name], shapes[name] = sources[partner], shapes[partner]
+    missing = sorted(wanted.keys() - sources.keys())
     if missing:
         raise UnreadableFile(
             f"{folder} lacks {len(missing)} tensors, among them {missing[0]}: get its "
             "files again"
         )
-    return model.eval()
+    sources = {name: sources[name] for name in wanted}
+    different = _different(wanted, shapes)
+    if different:
+        raise UnreadableFile(
+            f"{folder} has {_first(different)}: get its files again, config.json too"
+        )
+    tensors = _read(sources, set(), keep_8_bits=False)
+    _assign(network, tensors, kept_in_float32(kind, dtype), dtype)
+    return network.eval()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors file of a network in diffusers layout, or its parts.
+
+    Raises ``UnreadableFile``.
+    """
+    for name in ("diffusion_pytorch_model.safetensors", "model.safetensors"):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return [folder / name]
+        if index.is_file():
+            try:
+                weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+                return [folder / part for part in sorted(set(weight_map.values()))]
+            except (OSError, ValueError, KeyError, AttributeError) as error:
+                raise _unreadable(index, error) from error
+    raise UnreadableFile(f"{folder} has no weights in safetensors: get its files again")
+
+
+def _ties(kind: Any) -> list[tuple[str, str]]:
+    """Pairs of names of one and the same weight, of which files may have one."""
+    tied = getattr(kind, "_tied_weights_keys", None) or {}
+    return list(tied.items()) if isinstance(tied, dict) else []
+
+
+def _shapes_of(network: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(t.shape) for name, t in network.state_dict().items()}
+
+
+def _different(
+    wanted: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    return sorted(
+        f"{name} of shape {shapes[name]} instead of {shape}"
+        for name, shape in wanted.items()
+        if name in shapes and shapes[name] != shape
+    )
 
 
 def _load_file(kind: Any, file: Path, dtype: str, config: dict[str, Any]) -> Any:
@@ -96,7 +148,10 @@ def _load_file(kind: Any, file: Path, dtype: str, config: dict[str, Any]) -> Any
     in_8_bits = [new for new, old in renamed.items() if old in quantised_names]
     if in_8_bits and is_kept:
         quantised.quantise_modules(network, in_8_bits)
-    tensors = _read(file, renamed, quantised_names, keep_8_bits=is_kept)
+    sources = {new: (file, old) for new, old in renamed.items()}
+    tensors = _read(sources, quantised_names, keep_8_bits=is_kept)
+    if not is_kept:
+        tensors = {name: _aligned(tensor) for name, tensor in tensors.items()}
     _assign(network, tensors, kept_in_float32(kind, dtype), dtype)
     return network.eval()
 
@@ -133,7 +188,7 @@ def _check_shapes(
     in_file: Iterable[str],
 ) -> None:
     """Raises ``UnreadableFile`` unless the file has exactly the network's tensors."""
-    wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    wanted = _shapes_of(network)
     if not wanted.keys() & shapes.keys():
         raise _another_network(layout, file, in_file)
     faults = []
@@ -141,13 +196,8 @@ def _check_shapes(
         faults.append(f"lacks {_first(missing)}")
     if unexpected := sorted(shapes.keys() - wanted.keys()):
         faults.append(f"has {_first(unexpected)}, which the model doesn't know")
-    different = [
-        f"{name} of shape {shapes[name]} instead of {wanted[name]}"
-        for name in wanted.keys() & shapes.keys()
-        if shapes[name] != wanted[name]
-    ]
-    if different:
-        faults.append(f"has {_first(sorted(different))}")
+    if different := _different(wanted, shapes):
+        faults.append(f"has {_first(different)}")
     if faults:
         raise UnreadableFile(
             f"{file} doesn't fit the {layout.title} of this model: it "
@@ -156,33 +206,39 @@ def _check_shapes(
 
 
 def _read(
-    file: Path, renamed: Mapping[str, str], in_8_bits: set[str], *, keep_8_bits: bool
+    sources: Mapping[str, tuple[Path, str]], in_8_bits: set[str], *, keep_8_bits: bool
 ) -> dict[str, torch.Tensor]:
-    """The tensors by the network's names."""
+    """The tensors by the network's names, from the files and names in ``sources``."""
     from safetensors import SafetensorError, safe_open
 
     tensors = {}
-    try:
-        with safe_open(file, framework="pt") as content:
-            for new, old in renamed.items():
+    with ExitStack() as stack:
+        opened = {}
+        for new, (file, old) in sources.items():
+            check_load()
+            try:
+                if file not in opened:
+                    opened[file] = stack.enter_context(safe_open(file, framework="pt"))
+                get_tensor = opened[file].get_tensor
                 if old not in in_8_bits:
-                    tensors[new] = _aligned(content.get_tensor(old))
+                    tensors[new] = get_tensor(old)
                     continue
-                data = content.get_tensor(old + quantised.DATA)
-                scale = content.get_tensor(old + quantised.SCALE)
-                if keep_8_bits:
-                    tensors[new + quantised.DATA] = _aligned(data)
-                    tensors[new + quantised.SCALE] = _aligned(scale)
-                else:
-                    tensors[new] = quantised.dequantise(data, scale)
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(file, error) from error
+                data = get_tensor(old + quantised.DATA)
+                scale = get_tensor(old + quantised.SCALE)
+            except (OSError, SafetensorError) as error:
+                raise _unreadable(file, error) from error
+            if keep_8_bits:
+                tensors[new + quantised.DATA] = _aligned(data)
+                tensors[new + quantised.SCALE] = _aligned(scale)
+            else:
+                tensors[new] = quantised.dequantise(data, scale)
     return tensors
 
 
 def _aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """A file's tensors lie anywhere in it. On addresses that aren't aligned float
-    kernels round otherwise, and int8 kernels crash."""
+    """A file's tensors are mapped into memory and lie anywhere in it. On addresses
+    that aren't aligned a CPU's float kernels round otherwise, so that the same weights
+    from another file would give another video, and its int8 kernels crash."""
     return tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
 
 
@@ -194,6 +250,7 @@ def _assign(
     wanted = getattr(torch, dtype)
     kept = set(kept)
     for name, tensor in tensors.items():
+        check_load()
         if tensor.is_floating_point():
             in_float32 = not kept.isdisjoint(name.split("."))
             tensors[name] = tensor.to(torch.float32 if in_float32 else wanted)

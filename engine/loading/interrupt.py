@@ -1,10 +1,31 @@
-"""Cancelling in the middle of a network."""
+"""Cancelling in the middle of a network, and in the middle of loading one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+
+_load_check: ContextVar[Callable[[], None]] = ContextVar(
+    "load_check", default=lambda: None
+)
+
+
+@contextmanager
+def interruptible_load(check: Callable[[], None]) -> Iterator[None]:
+    """While it lasts, reading weights calls ``check`` before each tensor. Families
+    don't have to hand it on."""
+    token = _load_check.set(check)
+    try:
+        yield
+    finally:
+        _load_check.reset(token)
+
+
+def check_load() -> None:
+    """Raises ``Cancelled`` when the load that is under way isn't wanted any more."""
+    _load_check.get()()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.family import LoadedModel, ModelVariant
+from engine.loading.interrupt import networks_of
 from engine.loading.kernels import compile_blocks, use_attention
 from engine.progress import Progress
 from engine.settings import Settings
@@ -110,10 +111,20 @@ def place(
             release = _place_by_mmgp(pipeline, profile)
             return LoadedModel(variant, pipeline, device, release)
     if device != "cpu":
-        pipeline = pipeline.to(device)
+        pipeline = _move(pipeline, device, progress)
     if settings.compile:
         compile_blocks(pipeline)
     return LoadedModel(variant, pipeline, device)
+
+
+def _move(pipeline: Any, device: str, progress: Progress) -> Any:
+    """Weights are read from their files only now: a cancel acts between layers."""
+    for network in networks_of(pipeline):
+        for module in network.modules():
+            if not list(module.children()):
+                progress.check()
+                module.to(device)
+    return pipeline.to(device)
 
 
 def _profile_for(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from engine.errors import Cancelled
 from engine.family import LoadedModel, ModelVariant, get_family
 from engine.loading.download import get_weights
+from engine.loading.interrupt import interruptible_load
 from engine.loading.memory import empty_caches
 from engine.loading.offload import choose_device, choose_dtype, place
 from engine.loading.precision import choose_files, free_memory
@@ -38,14 +39,16 @@ class ResidentModel:
         if self._model is not None and self._model.variant.id == variant.id:
             return self._model
         self.release()
+        empty_caches(self.device)  # a load that was cancelled may have left something
         chosen = choose_files(variant, *free_memory(self.device))
         weights = get_weights(variant, self._settings, progress, chosen)
-        pipeline = get_family(variant.family).load(
-            variant,
-            weights,
-            choose_dtype(self.device),
-            lambda name: progress.begin("load", f"loading the {name}"),
-        )
+        with interruptible_load(progress.check):
+            pipeline = get_family(variant.family).load(
+                variant,
+                weights,
+                choose_dtype(self.device),
+                lambda name: progress.begin("load", f"loading the {name}"),
+            )
         self._model = place(variant, pipeline, self.device, self._settings, progress)
         return self._model
 

@@ -13,6 +13,7 @@ from transformers import T5Config, T5EncoderModel
 
 from engine.errors import UnreadableFile
 from engine.loading.checkpoint import kept_in_float32, load_component
+from tests.tiny_wan import make_transformer
 
 SIZE = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 2}
 
@@ -377,3 +378,42 @@ def test_nothing_is_changed_in_the_file(transformer, tmp_path):
             parameter.zero_()
     for name, tensor in load_file(file).items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_folder_is_loaded_as_diffusers_loads_it(tmp_path, dtype):
+    make_transformer().save_pretrained(tmp_path, max_shard_size="10KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    expected = WanTransformer3DModel.from_pretrained(
+        tmp_path, torch_dtype=getattr(torch, dtype)
+    )
+    loaded = load_component(WanTransformer3DModel, tmp_path, dtype)
+    assert_same(expected, loaded)
+    buffers = dict(expected.named_buffers())  # some aren't among its weights
+    for name, buffer in loaded.named_buffers():
+        assert torch.equal(buffer, buffers[name]), name
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            lambda folder: next(folder.glob("*-00002-*")).unlink(),
+            "can't read .*-00002-of-.*: No such file",
+        ),
+        (
+            lambda folder: next(folder.glob("*.index.json")).write_text("{}"),
+            r"can't load .*index\.json: 'weight_map'",
+        ),
+        (
+            lambda folder: next(folder.glob("*.index.json")).unlink(),
+            "has no weights in safetensors",
+        ),
+    ],
+    ids=["part", "index", "all"],
+)
+def test_a_folder_without_all_its_parts_is_refused(tmp_path, damage, said):
+    make_transformer().save_pretrained(tmp_path, max_shard_size="10KB")
+    damage(tmp_path)
+    with pytest.raises(UnreadableFile, match=said):
+        load_component(WanTransformer3DModel, tmp_path, "float32")

@@ -86,5 +86,6 @@ def test_no_memory_profile_changes_a_result(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     expected = [f"profile {profile}: same" for profile in "12345"]
+    expected += [f"int8, profile {profile}: same" for profile in "12345"]
     # mmgp's greeting must not be among the lines: stdout belongs to the app.
     assert done.stdout.splitlines() == [*expected, "default device: cpu"]

@@ -30,6 +30,10 @@ def quantise(weight):
 
 @pytest.fixture(scope="module")
 def transformer():
+    return make_transformer()
+
+
+def make_transformer():
     network = KIND(
         in_channels=8,
         out_channels=8,
@@ -42,6 +46,11 @@ def transformer():
 
 @pytest.fixture(scope="module")
 def file(transformer, tmp_path_factory):
+    file = tmp_path_factory.mktemp("int8") / "ltxv_quanto_bf16_int8.safetensors"
+    return write_int8(transformer, file)
+
+
+def write_int8(transformer, file):
     """As mmgp writes it: the blocks' linear layers in 8 bits, the authors' names."""
     tensors, quantised = {}, {}
     for name, tensor in authors_transformer_names(transformer).items():
@@ -55,7 +64,6 @@ def file(transformer, tmp_path_factory):
         tensors[f"{module}.input_scale"] = torch.ones(())
         tensors[f"{module}.output_scale"] = torch.ones(())
         quantised[module] = {"weights": "qint8", "activations": "none"}
-    file = tmp_path_factory.mktemp("int8") / "ltxv_quanto_bf16_int8.safetensors"
     save_file(tensors, file, metadata={"quantization_map": json.dumps(quantised)})
     return file
 

@@ -1,13 +1,20 @@
 import gc
 import weakref
+from types import SimpleNamespace
 
 import pytest
+from diffusers import WanTransformer3DModel
 
 from engine.errors import Cancelled, MissingWeights
 from engine.family import get_variant
+from engine.loading.checkpoint import load_component
+from engine.loading.interrupt import check_load
+from engine.loading.offload import place
 from engine.loading.resident import ResidentModel
 from engine.progress import Progress, ignore, never
+from engine.settings import Settings
 from tests.fakes import FAMILY
+from tests.tiny_wan import make_transformer, write_tiny_wan
 
 pytestmark = pytest.mark.usefixtures("use_fake_family")
 
@@ -69,6 +76,41 @@ def test_loading_can_be_cancelled_between_components(resident, fake, monkeypatch
     with pytest.raises(Cancelled):
         resident.get(fake, progress)
     assert loaded == ["text encoder", "transformer"]
+
+
+def test_loading_can_be_cancelled_inside_a_component(tmp_path, fake, monkeypatch):
+    read = []
+
+    def load(variant, weights, dtype, on_component):
+        folder = write_tiny_wan(tmp_path)
+        load_component(WanTransformer3DModel, folder / "transformer", "float32")
+
+    def is_cancelled():
+        read.append("tensor")
+        return len(read) > 10
+
+    monkeypatch.setattr(FAMILY, "load", load)
+    resident = ResidentModel(Settings(root=tmp_path, gpu="cpu"))
+    with pytest.raises(Cancelled):
+        resident.get(fake, Progress("job", ignore, is_cancelled))
+    assert len(read) == 11
+    check_load()  # nobody asks any more
+    assert len(read) == 11
+
+
+def test_moving_to_the_device_can_be_cancelled(tmp_path):
+    pipeline = SimpleNamespace(components={"transformer": make_transformer()})
+    asked = []
+
+    def is_cancelled():
+        asked.append("layer")
+        return len(asked) > 5
+
+    progress = Progress("job", ignore, is_cancelled)
+    settings = Settings(root=tmp_path, profile="auto")
+    with pytest.raises(Cancelled):
+        place(None, pipeline, "meta", settings, progress)
+    assert len(asked) == 6
 
 
 def test_loading_names_each_component(resident, fake):
