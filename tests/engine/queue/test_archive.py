@@ -123,7 +123,7 @@ def test_pinned_media_come_back_elsewhere_in_their_order(
     conditions = [
         {"file": "end.png", "frame_index": 8, "strength": 0.5},
         {"file": "start.png", "frame_index": 0},
-        {"file": "end.png", "frame_index": 4},
+        {"file": "start.png", "frame_index": 4},
     ]
     job = add(store, settings, picture.parent, conditions=conditions)
     archive.save([job], file, settings.media)
@@ -131,7 +131,7 @@ def test_pinned_media_come_back_elsewhere_in_their_order(
     second, _ = medium(picture.read_bytes())
     with zipfile.ZipFile(file) as saved:
         [written] = json.loads(saved.read("queue.json"))["jobs"]
-    assert written["media"] == {"conditions": [first, second, first]}
+    assert written["media"] == {"conditions": [first, second, second]}
     assert written["request"]["conditions"] == [
         {"frame_index": 8, "strength": 0.5},
         {"frame_index": 0},
@@ -146,7 +146,7 @@ def test_pinned_media_come_back_elsewhere_in_their_order(
     ] == [
         (str(elsewhere.media / first.removeprefix("media/")), 8, 0.5),
         (str(elsewhere.media / second.removeprefix("media/")), 0, 1.0),
-        (str(elsewhere.media / first.removeprefix("media/")), 4, 1.0),
+        (str(elsewhere.media / second.removeprefix("media/")), 4, 1.0),
     ]
 
 
