@@ -59,7 +59,7 @@ def fit_of(unprompted: Tensor, prompted: Tensor) -> Tensor:
 class _ValuesOnly:
     """Self-attention in which each token attends to itself alone."""
 
-    def __call__(self, attn: Any, hidden_states: Tensor, **_: Any) -> Tensor:
+    def __call__(self, attn: Any, hidden_states: Tensor, *_: Any) -> Tensor:
         values: Tensor = attn.to_out[0](attn.to_v(hidden_states))
         result: Tensor = attn.to_out[1](values)
         return result
