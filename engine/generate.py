@@ -53,7 +53,7 @@ class Generator:
         if model is None:
             _ = self._resident.device
         else:
-            self._resident.get(get_variant(model), Progress("warm-up"))
+            self._resident.get(get_variant(model), Progress("warm-up"), download=False)
 
     def generate(
         self,

@@ -27,7 +27,8 @@ def choose_files(
             component: choices[min(level, len(choices) - 1)]
             for component, choices in variant.files.items()
         }
-        sizes = [int(file.gigabytes * GB) for file in chosen.values()] or [0]
+        files = set(chosen.values())  # one file may hold several components
+        sizes = [int(file.gigabytes * GB) for file in files] or [0]
         fits_ram = sum(sizes) <= free_ram
         fits_gpu = free_vram is None or max(sizes) + WORKING_BYTES <= free_vram
         if fits_ram and fits_gpu:

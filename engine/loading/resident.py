@@ -31,8 +31,11 @@ class ResidentModel:
             self._device = choose_device(self._settings)
         return self._device
 
-    def get(self, variant: ModelVariant, progress: Progress) -> LoadedModel:
-        """``variant``, loaded if it isn't yet.
+    def get(
+        self, variant: ModelVariant, progress: Progress, *, download: bool = True
+    ) -> LoadedModel:
+        """``variant``, loaded if it isn't yet; its missing files are downloaded first
+        unless ``download`` or the settings forbid it.
 
         Raises ``MissingWeights``, ``UnreadableFile`` or ``Cancelled``.
         """
@@ -41,7 +44,9 @@ class ResidentModel:
         self.release()
         empty_caches(self.device)  # a load that was cancelled may have left something
         chosen = choose_files(variant, *free_memory(self.device))
-        weights = get_weights(variant, self._settings, progress, chosen)
+        allowed = download and self._settings.download
+        settings = self._settings.model_copy(update={"download": allowed})
+        weights = get_weights(variant, settings, progress, chosen)
         with interruptible_load(progress.check):
             pipeline = get_family(variant.family).load(
                 variant,

@@ -49,11 +49,12 @@ def missing_weights(
     here, or when it is on no hub. An empty path stands for a whole repository."""
     if variant.files:
         found = find_files(variant, settings, chosen)
-        return [
+        missing = [
             chosen.get(component, choices[0])
             for component, choices in variant.files.items()
             if component not in found
         ]
+        return list(dict.fromkeys(missing))  # one file may hold several components
     if variant.hub is None or _whole_folder(_places(variant, settings)) is not None:
         return []
     return [WeightFile(variant.hub, "", variant.gigabytes)]

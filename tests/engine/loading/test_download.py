@@ -12,6 +12,7 @@ import pytest
 
 from engine.errors import Cancelled, MissingWeights
 from engine.family import WeightFile, get_variant
+from engine.generate import Generator
 from engine.loading import download as downloading
 from engine.loading.download import MIB, check_space, download, get_weights
 from engine.loading.weights import find_weights
@@ -274,6 +275,15 @@ def test_nothing_is_downloaded_that_may_not_be(
         get_weights(ROW, settings, listener.progress, {})
     assert hub.requests == []
     assert listener.events == []
+
+
+@pytest.mark.usefixtures("use_fake_family")
+def test_warming_up_downloads_nothing(hub, settings, monkeypatch):
+    variant = replace(get_variant("fake-model"), files=ROW.files)
+    monkeypatch.setattr("engine.generate.get_variant", lambda _: variant)
+    with pytest.raises(MissingWeights):
+        Generator(settings).warm_up("fake-model")
+    assert hub.requests == []
 
 
 def test_the_demo_is_never_downloaded(hub, listener, settings):

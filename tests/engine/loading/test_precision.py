@@ -37,6 +37,11 @@ def test_the_best_precision_that_fits_is_chosen(free_vram, free_ram, transformer
     }
 
 
+def test_a_file_that_holds_two_components_counts_once():
+    both = replace(ROW, files={"transformer": (BF16, INT8), "vae": (BF16, INT8)})
+    assert choose_files(both, None, 30 * GB)["transformer"] == BF16
+
+
 def test_a_row_without_files_has_nothing_to_choose():
     assert choose_files(get_variant("wan-demo"), None, 0) == {}
 

@@ -224,6 +224,13 @@ def test_missing_single_files_are_named_with_the_commands_that_get_them(settings
     )
 
 
+def test_a_file_that_holds_two_components_is_missing_once(settings):
+    both = replace(SMALL, files={"transformer": TRANSFORMER, "vae": TRANSFORMER[:1]})
+    assert missing_weights(both, settings) == [TRANSFORMER[0]]
+    file = write(settings.root / "ckpts" / TRANSFORMER[0].name)
+    assert find_weights(both, settings) == {"transformer": file, "vae": file}
+
+
 def test_a_missing_repository_is_to_be_downloaded_as_a_whole(settings):
     assert missing_weights(SMALL, settings) == [WeightFile(SMALL.hub, "", 29)]
     write_layout(settings.root / "ckpts" / SMALL.folder)
