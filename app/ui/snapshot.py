@@ -21,7 +21,8 @@ SPANS = {
     "decode": (0.85, 0.97),
     "write": (0.97, 1.0),
 }
-"""Which part of the bar each phase fills."""
+"""Which part of the bar each phase fills; a download, which may take far longer than
+the rest, has it for itself first."""
 
 E = TypeVar("E", bound=Event)
 

@@ -161,3 +161,26 @@ def test_key_changes_with_every_event_and_every_video(services: Services) -> Non
     (services.settings.outputs / "new.mp4").write_bytes(b"x")
     keys.append(snapshot.key(services))
     assert len(set(keys)) == len(keys)
+
+
+def test_a_download_is_told_in_mebibytes_and_has_the_bar_for_itself(
+    services: Services,
+) -> None:
+    job = start(services)
+    services.store.record(Phase(job=job, phase="download", message="downloading Wan"))
+    step = Step(
+        job=job,
+        phase="download",
+        step=6500,
+        total=26000,
+        seconds_per_step=1 / 85,
+        seconds_left=229,
+    )
+    services.store.record(step)
+    now = snapshot.take(services)
+    assert now.fraction == 0.25
+    card = progress_card(now)
+    assert "Downloading Wan" in card
+    assert "6,500 of 26,000 MiB, 85 MiB/s · 3 min 49 s left" in card
+    say(services, job, "load")
+    assert snapshot.take(services).fraction == 0
