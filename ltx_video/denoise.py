@@ -47,8 +47,14 @@ class Schedule:
     """Which steps are made: those from ``begin`` to ``end``."""
 
     scheduler: Any
+    levels: tuple[float, ...]
+    """Noise levels of all steps, as numbers: asking the GPU would wait for it."""
     begin: int
     end: int
+
+    @property
+    def steps(self) -> int:
+        return self.end - self.begin
 
 
 @torch.no_grad()
@@ -66,21 +72,20 @@ def denoise(
     whole = whole_size(request.width, request.height)
     generator = torch.Generator("cpu").manual_seed(request.seed)
     steps = request.num_inference_steps
-    first = make_schedule(config.first_pass, steps, "first_pass")
     run = _Passes(model, conditioning, request, config, generator)
+    first = make_schedule(config.first_pass, steps, "first_pass", run.device)
     if config.second_pass is None:
-        total = first.end - first.begin
         return run(
             config.first_pass,
             first,
             whole,
             None,
-            lambda done, latents: on_step(done, total, latents),
+            lambda done, latents: on_step(done, first.steps, latents),
         )
     listed = config.second_pass.timesteps
     second_steps = len(listed) if listed else steps
-    second = make_schedule(config.second_pass, second_steps, "second_pass")
-    before, after = first.end - first.begin, second.end - second.begin
+    second = make_schedule(config.second_pass, second_steps, "second_pass", run.device)
+    total = first.steps + second.steps
     size = first_size(whole, config.downscale_factor)
     on_phase("first pass")
     latents = run(
@@ -88,7 +93,7 @@ def denoise(
         first,
         size,
         None,
-        lambda done, seen: on_step(done, before + after, seen),
+        lambda done, seen: on_step(done, total, seen),
     )
     on_phase("upsampling")
     latents = upsample(model.pipeline, latents, config)
@@ -98,7 +103,7 @@ def denoise(
         second,
         doubled(size),
         latents,
-        lambda done, seen: on_step(before + done, before + after, seen),
+        lambda done, seen: on_step(first.steps + done, total, seen),
     )
 
 
@@ -140,8 +145,8 @@ class _Passes:
         tokens = self._prepare(size, latents, level)
         initial = tokens.latents.clone()
         grid = (size.height // 32, size.width // 32)
-        timesteps = scheduler.timesteps[schedule.begin : schedule.end]
-        for done, t in enumerate(timesteps, start=1):
+        for done, index in enumerate(range(schedule.begin, schedule.end), start=1):
+            t = scheduler.timesteps[index]
             if config.image_cond_noise_scale > 0 and tokens.given is not None:
                 tokens.latents = self.pipeline.add_noise_to_image_conditioning_latents(
                     t / 1000.0,
@@ -152,7 +157,10 @@ class _Passes:
                     self.generator,
                 )
             guidance = guidance_at(
-                plan.guidance, float(t) / 1000, request.guidance_scale, self.usual_scale
+                plan.guidance,
+                schedule.levels[index],
+                request.guidance_scale,
+                self.usual_scale,
             )
             before = tokens.latents
             velocity, times = self._predict(tokens, t, guidance)
@@ -195,7 +203,6 @@ class _Passes:
     def _predict(self, tokens: Tokens, t: Tensor, guidance: Any) -> tuple[Tensor, ...]:
         """The velocity to follow, and each token's timestep."""
         text, negative = self.conditioning.text, self.conditioning.negative
-        t = t.to(self.device)
         times = t.expand(1).unsqueeze(-1).float()
         if tokens.given is not None:
             times = torch.min(times, (1 - tokens.given) * 1000.0)
@@ -248,7 +255,7 @@ class _Passes:
         return unpacked
 
 
-def make_schedule(plan: Pass, steps: int, name: str) -> Schedule:
+def make_schedule(plan: Pass, steps: int, name: str, device: Any = "cpu") -> Schedule:
     """The noise levels of a pass of ``steps`` steps.
 
     Levels that a pass lists are followed at other counts, too: those between are
@@ -271,8 +278,11 @@ def make_schedule(plan: Pass, steps: int, name: str) -> Schedule:
             f"least {of}"
         )
     scheduler = FlowMatchEulerDiscreteScheduler()
-    scheduler.set_timesteps(timesteps=(levels * 1000).tolist(), sigmas=levels.tolist())
-    return Schedule(scheduler, begin, end)
+    scheduler.set_timesteps(
+        timesteps=(levels * 1000).tolist(), sigmas=levels.tolist(), device=device
+    )
+    scheduler.set_begin_index(begin)
+    return Schedule(scheduler, tuple(levels.tolist()), begin, end)
 
 
 def as_video(pin: Pin, size: Size) -> Tensor:
