@@ -15,6 +15,7 @@ from engine.family import (
     OnStep,
 )
 from engine.loading.checkpoint import load_component, load_tokenizer
+from engine.loading.merge import merge_lora
 from engine.request import GenerationRequest
 from ltx_video.config import check_together
 from ltx_video.variants import CONFIGS, VAE_CONFIG, VARIANTS, config_of
@@ -22,6 +23,10 @@ from ltx_video.variants import CONFIGS, VAE_CONFIG, VARIANTS, config_of
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+
+RENAMES = {"patchify_proj": "proj_in", "adaln_single": "time_embed"}
+"""Lightricks' names of layers to diffusers'."""
 
 
 class LtxVideoFamily:
@@ -41,7 +46,8 @@ class LtxVideoFamily:
         on_component: OnComponent,
     ) -> Any:
         config = config_of(variant)
-        check_together(CONFIGS[variant.id], config, weights["transformer"])
+        lora = weights.get("distilled_lora")
+        check_together(CONFIGS[variant.id], config, lora or weights["transformer"])
         from diffusers import (
             AutoencoderKLLTXVideo,
             FlowMatchEulerDiscreteScheduler,
@@ -62,10 +68,15 @@ class LtxVideoFamily:
             return load_component(kind, weights[name], dtype, shape)
 
         in_two_passes = config.second_pass is not None
+        text_encoder = network("text_encoder", T5EncoderModel)
+        transformer = network("transformer", LTXVideoTransformer3DModel)
+        if lora is not None:
+            on_component("distilled LoRA")
+            merge_lora(transformer, lora, RENAMES)
         pipeline = LtxPipeline(
             tokenizer=load_tokenizer(AutoTokenizer, weights["tokenizer"]),
-            text_encoder=network("text_encoder", T5EncoderModel),
-            transformer=network("transformer", LTXVideoTransformer3DModel),
+            text_encoder=text_encoder,
+            transformer=transformer,
             vae=network("vae", AutoencoderKLLTXVideo, VAE_CONFIG),
             scheduler=FlowMatchEulerDiscreteScheduler(),
             latent_upsampler=network("latent_upsampler", LTXLatentUpsamplerModel)

@@ -82,6 +82,25 @@ EXAMPLES = (
 )
 
 
+LARGE_FILES = {
+    **TEXT_FILES,
+    "transformer": (
+        WeightFile(OTHER_PACKING, "ltxv_0.9.7_13B_dev_bf16.safetensors", 26.1),
+        WeightFile(
+            OTHER_PACKING,
+            "ltxv_0.9.7_13B_dev_quanto_bf16_int8.safetensors",
+            13.2,
+            "int8",
+        ),
+    ),
+    "vae": (WeightFile(OTHER_PACKING, "ltxv_0.9.7_VAE.safetensors", 2.5),),
+    "latent_upsampler": (UPSAMPLER_0_9_7,),
+}
+DISTILLED_LORA = WeightFile(
+    OTHER_PACKING, "ltxv_0.9.7_13B_distilled_lora128_bf16.safetensors", 1.3
+)
+
+
 def _whole_checkpoint(path: str, gigabytes: float) -> dict[str, tuple[WeightFile, ...]]:
     """Lightricks' own files hold transformer and VAE together."""
     file = WeightFile(LIGHTRICKS, path, gigabytes)
@@ -137,20 +156,7 @@ LARGE = ModelVariant(
     defaults={**REAL_DEFAULTS, **DEV},
     limits=REAL_LIMITS,
     folder="ltxv-13b-0.9.7",
-    files={
-        **TEXT_FILES,
-        "transformer": (
-            WeightFile(OTHER_PACKING, "ltxv_0.9.7_13B_dev_bf16.safetensors", 26.1),
-            WeightFile(
-                OTHER_PACKING,
-                "ltxv_0.9.7_13B_dev_quanto_bf16_int8.safetensors",
-                13.2,
-                "int8",
-            ),
-        ),
-        "vae": (WeightFile(OTHER_PACKING, "ltxv_0.9.7_VAE.safetensors", 2.5),),
-        "latent_upsampler": (UPSAMPLER_0_9_7,),
-    },
+    files=LARGE_FILES,
     gigabytes=39,
     licence="LTX-Video Open Weights License",
     max_sequence_length=256,
@@ -210,10 +216,8 @@ VARIANTS = (
         description="The large model in 7 and 3 steps: fast and good.",
         defaults={**REAL_DEFAULTS, **DISTILLED, "num_inference_steps": 7},
         folder="ltxv-13b-0.9.7-distilled",
-        files={
-            **_whole_checkpoint("ltxv-13b-0.9.7-distilled.safetensors", 28.6),
-            "latent_upsampler": (UPSAMPLER_0_9_7,),
-        },
+        files={**LARGE_FILES, "distilled_lora": (DISTILLED_LORA,)},
+        gigabytes=40,
     ),
     replace(
         LARGE,

@@ -22,7 +22,10 @@ def test_every_row_has_a_config_and_every_config_a_row():
 @pytest.mark.parametrize("variant", FAMILY.variants(), ids=lambda row: row.id)
 def test_rows_config_and_files_belong_together(variant):
     config = load_config(ROWS[variant.id])
-    for choice in variant.files.get("transformer", ()):
+    checkpoint = (
+        "distilled_lora" if "distilled_lora" in variant.files else "transformer"
+    )
+    for choice in variant.files.get(checkpoint, ()):
         check_together(ROWS[variant.id], config, Path(choice.path))
     assert ("latent_upsampler" in variant.files) == (
         config.second_pass is not None and bool(variant.files)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from engine.errors import Cancelled, UnreadableFile
 from engine.family import FAMILIES, LoadedModel, get_variant
@@ -90,3 +91,21 @@ def test_previews_are_small_pictures_of_the_first_to_the_last_frame(model):
     frames = FAMILY.preview(model, torch.randn(1, 16, 5, 2, 3))
     assert frames.shape == (4, 2, 3, 3)
     assert frames.dtype == np.uint8
+
+
+def test_a_distilled_lora_is_merged_into_its_base(tiny_folder, tmp_path):
+    variant = get_variant("ltxv-13b-0.9.7-distilled")
+    weights = dict(components_in(tiny_folder))
+    lora = tmp_path / "ltxv_0.9.7_13B_distilled_lora128_bf16.safetensors"
+    down, up = torch.randn(2, 32), torch.randn(32, 2)
+    name = "diffusion_model.transformer_blocks.0.attn1.to_q"
+    save_file({f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}, lora)
+    plain = FAMILY.load(variant, weights, "float32", lambda name: None)
+    merged = FAMILY.load(
+        variant, {**weights, "distilled_lora": lora}, "float32", lambda name: None
+    )
+    before, after = (
+        pipeline.transformer.transformer_blocks[0].attn1.to_q.weight
+        for pipeline in (plain, merged)
+    )
+    torch.testing.assert_close(after, before + up @ down)
