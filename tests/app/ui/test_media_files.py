@@ -14,6 +14,7 @@ from app.ui.services import Services
 from engine.errors import UserError
 from engine.media.inputs import portable
 from engine.media.video import VideoWriter
+from engine.family import ModelVariant
 from engine.outputs import Output
 from engine.request import GenerationRequest
 from engine.validate import accept
@@ -122,8 +123,13 @@ def test_last_frame_becomes_the_start_image(desk: Desk, finished: Output) -> Non
 
 
 def test_video_of_another_model_lends_its_words_and_its_size(
-    desk: Desk, finished: Output
+    desk: Desk, finished: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def missing(variant: ModelVariant) -> str | None:
+        return None if variant.id == "fake-model" else "no files"
+
+    only_fake = replace(desk.tab.services, missing=missing)
+    monkeypatch.setattr(desk.tab, "services", only_fake)
     assert finished.request is not None
     other = finished.request.with_values(model="wan-demo", width=104, num_frames=17)
     shown = desk.shown(
