@@ -12,9 +12,9 @@ from PIL import Image
 from app.ui.media_files import lend, ready_taker, shown_values
 from app.ui.services import Services
 from engine.errors import UserError
+from engine.family import ModelVariant
 from engine.media.inputs import portable
 from engine.media.video import VideoWriter
-from engine.family import ModelVariant
 from engine.outputs import Output
 from engine.request import GenerationRequest
 from engine.validate import accept
