@@ -48,7 +48,7 @@ REAL_DEFAULTS = {
     "negative_prompt": NEGATIVE_PROMPT,
     "width": 1280,
     "height": 720,
-    "num_frames": 97,
+    "num_frames": 81,
     "fps": 30.0,
     "flow_shift": 1.0,
     "scheduler": "euler",
