@@ -154,6 +154,17 @@ def test_script_of_the_docs_makes_a_video(tmp_path: Path) -> None:
     assert read_request(tmp_path / "a.mp4").model == "wan-demo"
 
 
+@pytest.mark.demo
+def test_ltx_script_makes_a_video(tmp_path: Path) -> None:
+    prompt, output = "a red ball moving left on grass at day", tmp_path / "a.mp4"
+    done = run(
+        *(sys.executable, "run_ltxv.py", prompt, "--model", "ltxv-demo"),
+        *("--output", str(output)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_request(output).prompt == prompt
+
+
 def test_virtual_environment_can_be_made(tmp_path: Path) -> None:
     done = run(sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv"))
     assert done.returncode == 0, done.stderr
@@ -180,6 +191,9 @@ COMMANDS_OF_README: dict[str, Callable[..., None]] = {
     "python wgp.py": test_plain_start_serves_the_page,
     "python wgp.py --process docs/examples/demo.json": test_example_file_is_processed,
     "python wgp.py --process docs/examples/three.json": test_example_file_is_processed,
+    'python run_ltxv.py "a red ball moving left on grass at day" --model ltxv-demo': (
+        test_ltx_script_makes_a_video
+    ),
 }
 
 
