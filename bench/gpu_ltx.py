@@ -1,0 +1,300 @@
+"""LTX Video 13B of the real size, random weights, distilled in two passes at
+1280 × 704 × 81, on a GPU: ``python -m bench.gpu_ltx``.
+
+diffusers' own pipelines doing the same passes, then ours: resident, compiled, and under
+caps on the GPU's memory with the profile that ``auto`` takes for such a card. Every run
+is a process of its own that makes its weights anew, which is faster than reading 38 GB.
+Prints seconds for each phase and the peak of GPU memory in GiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MODEL = "ltxv-13b-0.9.7-distilled"
+ASKED = {
+    "model": MODEL,
+    "prompt": "a red ball moving left on grass at day",
+    "width": 1280,
+    "height": 704,
+    "num_frames": 81,
+    "seed": 1,
+}
+RUNS = ("stock", "resident", "compiled", "24", "12", "8")
+PHASES = ("text", "first pass", "upsampling", "second pass", "decoding", "writing")
+
+
+class Laps:
+    """Seconds of each phase; waits for the GPU at each end."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def lap(self, name: str) -> Iterator[None]:
+        began = self.now()
+        yield
+        self.seconds[name] = self.now() - began
+
+    @staticmethod
+    def now() -> float:
+        import torch
+
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def make_networks() -> dict[str, Any]:
+    """The real sizes, normal weights of deviation 0.02, bfloat16, on the GPU."""
+    import torch
+    from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+    from diffusers.pipelines.ltx.modeling_latent_upsampler import (
+        LTXLatentUpsamplerModel,
+    )
+    from transformers import T5Config, T5EncoderModel
+
+    from ltx_video.variants import VAE_CONFIG
+
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        networks = {
+            "text_encoder": T5EncoderModel(
+                T5Config(
+                    vocab_size=32128,
+                    d_model=4096,
+                    d_kv=64,
+                    d_ff=10240,
+                    num_layers=24,
+                    num_heads=64,
+                    feed_forward_proj="gated-gelu",
+                )
+            ),
+            "transformer": LTXVideoTransformer3DModel(
+                num_attention_heads=32,
+                attention_head_dim=128,
+                num_layers=48,
+                cross_attention_dim=4096,
+                caption_channels=4096,
+            ),
+            "vae": AutoencoderKLLTXVideo(**VAE_CONFIG),
+            "latent_upsampler": LTXLatentUpsamplerModel(),
+        }
+    torch.set_default_dtype(torch.float32)
+    for network in networks.values():
+        network.eval().requires_grad_(False)
+        for parameter in network.parameters():
+            parameter.data.normal_(std=0.02)
+    return networks
+
+
+def write(frames: Iterator[Any], request: Any, folder: Path, laps: Laps) -> None:
+    """Decode all frames, then write them, to time one after the other."""
+    from engine.media.video import VideoWriter
+
+    with laps.lap("decoding"):
+        made = list(frames)
+    with (
+        laps.lap("writing"),
+        VideoWriter(
+            folder / "video.mp4",
+            width=request.width,
+            height=request.height,
+            fps=request.fps,
+            tags={},
+        ) as video,
+    ):
+        for chunk in made:
+            video.write(chunk)
+
+
+def run_stock(request: Any, folder: Path) -> Laps:
+    """diffusers' pipelines, all on the GPU."""
+    import torch
+    from diffusers import LTXLatentUpsamplePipeline
+
+    from engine.family import get_variant
+    from ltx_video.sizes import Size, doubled, first_size
+    from ltx_video.variants import config_of
+
+    laps, networks = Laps(), make_networks()
+    config = config_of(get_variant(MODEL))
+    assert config.first_pass.timesteps and config.second_pass
+    upsampler = networks.pop("latent_upsampler")
+    pipeline = stock_pipeline(networks)
+    upsampling = LTXLatentUpsamplePipeline(vae=pipeline.vae, latent_upsampler=upsampler)
+    with torch.no_grad(), laps.lap("text"):
+        embeds, mask, _, _ = pipeline.encode_prompt(
+            request.prompt, do_classifier_free_guidance=False
+        )
+    shared = {
+        "prompt_embeds": embeds,
+        "prompt_attention_mask": mask,
+        "num_frames": request.num_frames,
+        "frame_rate": request.fps,
+        "guidance_scale": 1.0,
+        "generator": torch.Generator("cpu").manual_seed(request.seed),
+        "output_type": "latent",
+    }
+    whole = Size(request.width, request.height)
+    small = first_size(whole, config.downscale_factor)
+    large = doubled(small)._asdict()
+    with laps.lap("first pass"):
+        levels = torch.tensor(config.first_pass.timesteps)
+        small_latents = pipeline(
+            **shared, **small._asdict(), timesteps=levels * 1000
+        ).frames
+    with laps.lap("upsampling"):
+        latents = upsampling(
+            latents=small_latents, **large, adain_factor=1.0, output_type="latent"
+        ).frames
+    with laps.lap("second pass"):
+        # Of four steps the last three, which begin with noise of the first level.
+        levels = torch.tensor([1.0, *(config.second_pass.timesteps or ())])
+        latents = pipeline(
+            **shared,
+            **large,
+            timesteps=levels * 1000,
+            latents=latents,
+            denoise_strength=0.75,
+        ).frames
+    write(stock_frames(pipeline, latents, config, whole), request, folder, laps)
+    return laps
+
+
+def stock_pipeline(networks: dict[str, Any]) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, LTXConditionPipeline
+
+    from demo.text import make_tokenizer
+
+    return LTXConditionPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        tokenizer=make_tokenizer(256),
+        **networks,
+    )
+
+
+def stock_frames(pipeline: Any, latents: Any, config: Any, whole: Any) -> Iterator[Any]:
+    """Decoded whole, scaled to the size of the video."""
+    import torch
+
+    from ltx_video.decode import resized, to_uint8
+
+    vae = pipeline.vae
+    with torch.no_grad():
+        raw = pipeline._denormalize_latents(latents, vae.latents_mean, vae.latents_std)
+        raw = raw.to(vae.dtype)
+        timestep = torch.tensor([config.decode_timestep]).to(raw)
+        video = vae.decode(raw, timestep, return_dict=False)[0]
+    for start in range(0, video.shape[2], 8):
+        yield to_uint8(resized(video[:, :, start : start + 8], whole))
+
+
+def run_ours(request: Any, folder: Path, name: str) -> Laps:
+    """The family's own code, placed as the engine places it."""
+    import psutil
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    from demo.text import make_tokenizer
+    from engine.family import get_family, get_variant
+    from engine.loading.offload import GIB, choose_placement, component_sizes, place
+    from engine.progress import Progress
+    from engine.settings import Settings
+    from ltx_video.pipeline import LtxPipeline
+
+    laps, networks = Laps(), make_networks()
+    cap = int(name) * GIB if name.isdigit() else None
+    if cap is not None:
+        for network in networks.values():
+            network.to("cpu")
+    pipeline = LtxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        tokenizer=make_tokenizer(256),
+        **networks,
+    )
+    profile = "auto"
+    if cap is not None:
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(
+            cap / torch.cuda.get_device_properties(0).total_memory
+        )
+        placement = choose_placement(
+            "auto", component_sizes(pipeline), cap, psutil.virtual_memory().available
+        )
+        profile = str(placement.profile)
+    settings = Settings(profile=profile, compile=name == "compiled")  # type: ignore[arg-type]
+    model = place(get_variant(MODEL), pipeline, "cuda:0", settings, Progress("bench"))
+    family = get_family("ltx_video")
+    if name == "compiled":  # once before, because compiling takes a minute
+        family.denoise(
+            model, family.encode(model, request), request, lambda *_: None, str
+        )
+    torch.cuda.reset_peak_memory_stats()
+    with laps.lap("text"):
+        conditioning = family.encode(model, request)
+    began: list[tuple[str, float]] = []
+    latents = family.denoise(
+        model,
+        conditioning,
+        request,
+        lambda *_: None,
+        lambda phase: began.append((phase, laps.now())),
+    )
+    ends = [moment for _, moment in began[1:]] + [laps.now()]
+    for (phase, start), end in zip(began, ends, strict=True):
+        laps.seconds[phase] = end - start
+    write(family.decode(model, latents, request), request, folder, laps)
+    return laps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", default=",".join(RUNS))
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one)))
+        return
+    print("| run | " + " | ".join(PHASES) + " | passes | peak GiB |")
+    print("|---" * (len(PHASES) + 3) + "|")
+    for run in options.runs.split(","):
+        command = [sys.executable, "-m", "bench.gpu_ltx", "--one", run]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            print(f"| {run} | failed: {done.stderr.strip().splitlines()[-1]} |")
+            continue
+        found = json.loads(done.stdout.splitlines()[-1])
+        cells = [f"{found[name]:.2f}" for name in (*PHASES, "passes", "peak GiB")]
+        print(f"| {run} | " + " | ".join(cells) + " |", flush=True)
+
+
+def measure(name: str) -> dict[str, float]:
+    import torch
+
+    from engine.settings import Settings
+    from engine.validate import accept
+
+    request = accept(ASKED, folder=None, settings=Settings())
+    with tempfile.TemporaryDirectory() as folder:
+        if name == "stock":
+            laps = run_stock(request, Path(folder))
+        else:
+            laps = run_ours(request, Path(folder), name)
+    seconds = laps.seconds
+    passes = seconds["first pass"] + seconds["second pass"]
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    return {**seconds, "passes": passes, "peak GiB": peak}
+
+
+if __name__ == "__main__":
+    main()
