@@ -58,10 +58,16 @@ def strip(clips: Tensor, file: Path, columns: int = 5) -> None:
     Image.fromarray(torch.cat(rows).cpu().numpy()).save(file)
 
 
-def make_video(model: LoadedModel, prompt: str, **values: object) -> Tensor:
+def make_video(
+    model: LoadedModel,
+    prompt: str,
+    *,
+    settings: Settings | None = None,
+    **values: object,
+) -> Tensor:
     """Frames, uint8 (frames, height, width, 3), by the way that the app takes."""
     asked = {"model": model.variant.id, "prompt": prompt, **values}
-    request = accept(asked, folder=None, settings=Settings())
+    request = accept(asked, folder=None, settings=settings or Settings())
     family = get_family(model.variant.family)
     conditioning = family.encode(model, request)
     latents = family.denoise(
