@@ -95,10 +95,25 @@ def _pins(request: GenerationRequest) -> Iterator[Pin]:
             frames = frames[: (len(frames) - 1) // 8 * 8 + 1]
         else:
             frames = load_image(condition.file, width, height)[None]
-        yield Pin(padded(frames, fitted), start, condition.strength)
+        yield from in_pieces(Pin(padded(frames, fitted), start, condition.strength))
     if request.image_end is not None:
         image = load_image(request.image_end, width, height)
         yield Pin(padded(image[None], fitted), count - 1, 1.0)
+
+
+def in_pieces(pin: Pin) -> Iterator[Pin]:
+    """A clip as a whole, or pieces of 9 frames that overlap by one when it doesn't
+    begin at a multiple of 8.
+
+    diffusers gives the first 9 frames their own time, and puts those after them among
+    the video's latents, which lie at multiples of 8: up to 7 frames too early.
+    """
+    if pin.frame_index % 8 == 0 or len(pin.frames) <= 9:
+        yield pin
+        return
+    for begin in range(0, len(pin.frames) - 1, 8):
+        frames = pin.frames[begin : begin + 9]
+        yield Pin(frames, pin.frame_index + begin, pin.strength)
 
 
 def padded(frames: np.ndarray, whole: Size) -> np.ndarray:

@@ -1,5 +1,6 @@
 """One pass and two give what diffusers' own pipelines give."""
 
+import numpy as np
 import pytest
 import torch
 from diffusers import LTXConditionPipeline, LTXLatentUpsamplePipeline
@@ -8,9 +9,10 @@ from PIL import Image
 
 from engine.errors import Cancelled, UserError
 from ltx_video import FAMILY
+from ltx_video import denoise as denoising
 from ltx_video.config import Pass
 from ltx_video.denoise import as_video, make_schedule
-from ltx_video.encode import Pin
+from ltx_video.encode import Pin, in_pieces
 from ltx_video.sizes import Size
 from ltx_video.variants import config_of
 
@@ -138,6 +140,50 @@ def test_a_start_image_stays_in_the_first_latent_frame(model, request_of, pictur
     off = (latents[:, :, :1] * deviation + mean - encoded.mode()).abs()
     assert float((off / (encoded.std + 0.1)).mean()) < 1.5
     assert float(latents[:, :, 1:].std()) > 0.1
+
+
+def test_a_start_image_at_full_strength_is_pinned_exactly(
+    model, request_of, picture, monkeypatch
+):
+    config = config_of(model.variant).model_copy(update={"image_cond_noise_scale": 0.0})
+    monkeypatch.setattr(denoising, "config_of", lambda variant: config)
+    request = request_of(image_start=picture)
+    latents = latents_of(model, request)
+    vae, generator = (
+        model.pipeline.vae,
+        torch.Generator("cpu").manual_seed(request.seed),
+    )
+    torch.randn(latents.shape, generator=generator)  # the video's noise is drawn first
+    pin = FAMILY.encode(model, request).pins[0]
+    with torch.no_grad():
+        encoded = vae.encode(as_video(pin, Size(96, 64))).latent_dist.sample(generator)
+    expected = model.pipeline._normalize_latents(
+        encoded, vae.latents_mean, vae.latents_std
+    )
+    assert torch.equal(latents[:, :, :1], expected)
+
+
+@pytest.mark.parametrize("start", [8, 12, 15])
+def test_all_frames_of_a_clip_are_given_at_their_own_time(model, start):
+    clip = Pin(np.zeros((25, 64, 96, 3), np.uint8), start, 1.0)
+    pins = list(in_pieces(clip))
+    with torch.no_grad():
+        _, given, where, _ = model.pipeline.prepare_latents(
+            [as_video(pin, Size(96, 64)) for pin in pins],
+            [pin.strength for pin in pins],
+            [pin.frame_index for pin in pins],
+            num_channels_latents=16,
+            height=64,
+            width=96,
+            num_frames=65,
+            generator=torch.Generator("cpu").manual_seed(0),
+            device="cpu",
+            dtype=torch.float32,
+        )
+    moments = set(where[0, 0, given[0] > 0].tolist())
+    latent_frames = {start, start + 1, start + 9, start + 17}  # 1, 8, 8 and 8 frames
+    assert latent_frames <= moments
+    assert max(moments) == start + 17
 
 
 def test_each_part_of_a_prompt_rules_its_share_of_the_frames(model, request_of):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from engine.media.video import VideoWriter
 from ltx_video import FAMILY
-from ltx_video.encode import padded, split_prompt
+from ltx_video.encode import Pin, in_pieces, padded, split_prompt
 from ltx_video.sizes import Size
 
 
@@ -69,6 +69,25 @@ def test_a_clip_is_cut_where_the_video_ends(model, request_of, clip):
     request = request_of(conditions=[{"file": clip, "frame_index": 4}])
     (pin,) = FAMILY.encode(model, request).pins
     assert len(pin.frames) == 9
+
+
+def test_a_clip_between_multiples_of_8_comes_in_overlapping_pieces():
+    frames = np.arange(25)[:, None, None, None]
+    pieces = list(in_pieces(Pin(frames, 12, 0.5)))
+    assert [(p.frame_index, p.strength) for p in pieces] == [
+        (12, 0.5),
+        (20, 0.5),
+        (28, 0.5),
+    ]
+    assert [p.frames.ravel().tolist() for p in pieces] == [
+        list(range(9)),
+        list(range(8, 17)),
+        list(range(16, 25)),
+    ]
+    whole = Pin(frames, 16, 1.0)
+    assert list(in_pieces(whole)) == [whole]
+    image = Pin(frames[:1], 5, 1.0)
+    assert list(in_pieces(image)) == [image]
 
 
 def test_a_source_video_gives_its_last_frames(model, request_of, clip):
