@@ -2,9 +2,10 @@
 1280 × 704 × 81, on a GPU: ``python -m bench.gpu_ltx``.
 
 diffusers' own pipelines doing the same passes, then ours: resident, compiled, and under
-caps on the GPU's memory with the profile that ``auto`` takes for such a card. Every run
-is a process of its own that makes its weights anew, which is faster than reading 38 GB.
-Prints seconds for each phase and the peak of GPU memory in GiB.
+caps on the GPU's memory with what ``auto`` chooses for such a card. Every run is a
+process of its own that makes its weights anew, which is faster than reading 38 GB.
+Prints seconds for each phase and the peak of GPU memory in GiB: of the second of two
+videos where the model is resident, of the first under a cap.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+GIB = 1 << 30
 MODEL = "ltxv-13b-0.9.7-distilled"
 ASKED = {
     "model": MODEL,
@@ -122,16 +124,27 @@ def run_stock(request: Any, folder: Path) -> Laps:
     import torch
     from diffusers import LTXLatentUpsamplePipeline
 
+    networks = make_networks()
+    upsampler = networks.pop("latent_upsampler")
+    pipeline = stock_pipeline(networks)
+    upsampling = LTXLatentUpsamplePipeline(vae=pipeline.vae, latent_upsampler=upsampler)
+    make_stock_video(pipeline, upsampling, request, folder)
+    torch.cuda.reset_peak_memory_stats()
+    return make_stock_video(pipeline, upsampling, request, folder)
+
+
+def make_stock_video(
+    pipeline: Any, upsampling: Any, request: Any, folder: Path
+) -> Laps:
+    import torch
+
     from engine.family import get_variant
     from ltx_video.sizes import Size, doubled, first_size
     from ltx_video.variants import config_of
 
-    laps, networks = Laps(), make_networks()
+    laps = Laps()
     config = config_of(get_variant(MODEL))
     assert config.first_pass.timesteps and config.second_pass
-    upsampler = networks.pop("latent_upsampler")
-    pipeline = stock_pipeline(networks)
-    upsampling = LTXLatentUpsamplePipeline(vae=pipeline.vae, latent_upsampler=upsampler)
     with torch.no_grad(), laps.lap("text"):
         embeds, mask, _, _ = pipeline.encode_prompt(
             request.prompt, do_classifier_free_guidance=False
@@ -201,45 +214,55 @@ def stock_frames(pipeline: Any, latents: Any, config: Any, whole: Any) -> Iterat
 
 def run_ours(request: Any, folder: Path, name: str) -> Laps:
     """The family's own code, placed as the engine places it."""
-    import psutil
     import torch
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     from demo.text import make_tokenizer
-    from engine.family import get_family, get_variant
-    from engine.loading.offload import GIB, choose_placement, component_sizes, place
+    from engine.family import get_variant
+    from engine.loading.offload import place
     from engine.progress import Progress
     from engine.settings import Settings
     from ltx_video.pipeline import LtxPipeline
 
-    laps, networks = Laps(), make_networks()
-    cap = int(name) * GIB if name.isdigit() else None
-    if cap is not None:
+    networks = make_networks()
+    is_capped = name.isdigit()
+    if is_capped:
         for network in networks.values():
             network.to("cpu")
+        limit_memory(int(name) * GIB)
     pipeline = LtxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         tokenizer=make_tokenizer(256),
         **networks,
     )
-    profile = "auto"
-    if cap is not None:
-        torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(
-            cap / torch.cuda.get_device_properties(0).total_memory
-        )
-        placement = choose_placement(
-            "auto", component_sizes(pipeline), cap, psutil.virtual_memory().available
-        )
-        profile = str(placement.profile)
-    settings = Settings(profile=profile, compile=name == "compiled")  # type: ignore[arg-type]
-    model = place(get_variant(MODEL), pipeline, "cuda:0", settings, Progress("bench"))
-    family = get_family("ltx_video")
-    if name == "compiled":  # once before, because compiling takes a minute
-        family.denoise(
-            model, family.encode(model, request), request, lambda *_: None, str
-        )
+    settings = Settings(compile=name == "compiled")
+    progress = Progress("bench", lambda event: print(event, file=sys.stderr))
+    model = place(get_variant(MODEL), pipeline, "cuda:0", settings, progress)
+    if not is_capped:
+        make_our_video(model, request, folder)
     torch.cuda.reset_peak_memory_stats()
+    return make_our_video(model, request, folder)
+
+
+def limit_memory(cap: int) -> None:
+    """Let this process have ``cap`` bytes of the GPU, and see no more: the limit alone
+    leaves the whole card in what torch says is free, by which the engine chooses."""
+    import torch
+
+    torch.cuda.empty_cache()
+    whole = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(cap / whole)
+
+    def mem_get_info(_device: Any = None) -> tuple[int, int]:
+        return cap - torch.cuda.memory_reserved(), cap
+
+    torch.cuda.mem_get_info = mem_get_info  # type: ignore[assignment]
+
+
+def make_our_video(model: Any, request: Any, folder: Path) -> Laps:
+    from engine.family import get_family
+
+    laps, family = Laps(), get_family("ltx_video")
     with laps.lap("text"):
         conditioning = family.encode(model, request)
     began: list[tuple[str, float]] = []
@@ -260,22 +283,40 @@ def run_ours(request: Any, folder: Path, name: str) -> Laps:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", default=",".join(RUNS))
+    parser.add_argument(
+        "--seconds", type=float, default=540, help="end after these, whatever is left"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.one)))
         return
+    runs = options.runs.split(",")
+    if not set(runs) <= set(RUNS):
+        parser.error(f"--runs: choose from {','.join(RUNS)}")
+    end = time.monotonic() + options.seconds
     print("| run | " + " | ".join(PHASES) + " | passes | peak GiB |")
-    print("|---" * (len(PHASES) + 3) + "|")
-    for run in options.runs.split(","):
-        command = [sys.executable, "-m", "bench.gpu_ltx", "--one", run]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if done.returncode:
-            print(f"| {run} | failed: {done.stderr.strip().splitlines()[-1]} |")
-            continue
-        found = json.loads(done.stdout.splitlines()[-1])
-        cells = [f"{found[name]:.2f}" for name in (*PHASES, "passes", "peak GiB")]
-        print(f"| {run} | " + " | ".join(cells) + " |", flush=True)
+    print("|---" * (len(PHASES) + 3) + "|", flush=True)
+    for run in runs:
+        print(in_process(run, end - time.monotonic()), flush=True)
+
+
+def in_process(run: str, seconds: float) -> str:
+    """A row of the table."""
+    command = [sys.executable, "-m", "bench.gpu_ltx", "--one", run]
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return f"| {run} | no time left |"
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        said = done.stderr.strip().splitlines() or [f"signal {-done.returncode}"]
+        return f"| {run} | failed: {said[-1]} |"
+    found = json.loads(done.stdout.splitlines()[-1])
+    cells = [f"{found[name]:.2f}" for name in (*PHASES, "passes", "peak GiB")]
+    return f"| {run} | " + " | ".join(cells) + " |"
 
 
 def measure(name: str) -> dict[str, float]:
@@ -292,7 +333,7 @@ def measure(name: str) -> dict[str, float]:
             laps = run_ours(request, Path(folder), name)
     seconds = laps.seconds
     passes = seconds["first pass"] + seconds["second pass"]
-    peak = torch.cuda.max_memory_allocated() / 2**30
+    peak = torch.cuda.max_memory_allocated() / GIB
     return {**seconds, "passes": passes, "peak GiB": peak}
 
 
