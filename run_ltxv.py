@@ -6,12 +6,11 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
 
 def main() -> None:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from app.reporters import pace, phase_title
-    from engine.errors import EngineError
+    from engine.errors import EngineError, RequestError
     from engine.events import Event, Phase, Step
     from engine.generate import generate
     from engine.settings import PROJECT, Settings
@@ -29,12 +28,13 @@ def main() -> None:
     def show(event: Event) -> None:
         if isinstance(event, Phase | Step):
             text = phase_title(event) if isinstance(event, Phase) else pace(event)
-            sys.stdout.write(f"[{time.monotonic() - began:6.1f} s] {text}\n")
+            print(f"[{time.monotonic() - began:6.1f} s] {text}", flush=True)  # noqa: T201
 
     try:
         generate(asked, output=output, settings=settings, on_event=show)
-    except EngineError as error:
-        sys.exit(f"run_ltxv: {error}")
+    except (EngineError, KeyboardInterrupt) as error:
+        sys.stderr.write(f"run_ltxv: {str(error) or 'interrupted'}\n")
+        sys.exit({RequestError: 2, KeyboardInterrupt: 130}.get(type(error), 1))
 
 
 main()

@@ -1,5 +1,7 @@
 """The smallest script: one LTX video with one command."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,10 +69,43 @@ def test_it_prints_phase_step_and_time(root):
 )
 def test_a_mistake_is_one_sentence(root, arguments, said):
     done = run(root, *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("run_ltxv: ")
     assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_video_that_fails_is_one_sentence(root):
+    damaged = root / "damaged"
+    write_tiny_ltx(damaged / "ckpts" / "demo" / "ltx_video")
+    vae = damaged / "ckpts/demo/ltx_video/vae/diffusion_pytorch_model.safetensors"
+    vae.write_bytes(b"not weights")
+    done = run(damaged, "a ball", *SMALL, "--num-frames", "9")
+    assert done.returncode == 1
+    assert done.stderr.startswith("run_ltxv: ")
+    assert "is damaged" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(damaged.rglob("*.mp4*"))
+
+
+def test_an_interrupt_leaves_no_file(root):
+    output = root / "interrupted"
+    steps = ("--num-inference-steps", "60", "--output", output / "a.mp4")
+    command = [sys.executable, ROOT / "run_ltxv.py", "a ball", *SMALL, *steps]
+    with subprocess.Popen(
+        [*command, "--num-frames", "81", "--root", root],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # lines come as they are made
+    ) as running:
+        assert running.stdout and running.stderr
+        next(line for line in running.stdout if "step 2/60" in line)
+        running.send_signal(signal.SIGINT)
+        running.stdout.read()
+        assert running.stderr.read() == "run_ltxv: interrupted\n"
+    assert running.returncode == 130
+    assert not [path for path in output.rglob("*") if path.is_file()]
 
 
 def test_it_is_short():
