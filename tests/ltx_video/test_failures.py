@@ -146,6 +146,30 @@ def test_all_inputs_are_brought_to_the_device_of_the_transformer(
     assert latents.device.type == "meta"
 
 
+class _Wrapper:
+    """The parts of a pipeline without the moves of one."""
+
+    def __init__(self, pipeline) -> None:
+        self._pipeline = pipeline
+
+    def __getattr__(self, name):
+        if name in ("to", "cuda", "cpu"):
+            raise AttributeError(f"'_Wrapper' object has no attribute {name!r}")
+        return getattr(self._pipeline, name)
+
+
+def test_the_family_never_moves_a_pipeline_as_a_whole(load, request_of):
+    model = load(TWO_PASSES)
+    model.pipeline = _Wrapper(model.pipeline)
+    request = request_of(model=TWO_PASSES, num_frames=9)
+    conditioning = FAMILY.encode(model, request)
+    latents = FAMILY.denoise(
+        model, conditioning, request, lambda *_: None, lambda name: None
+    )
+    assert sum(len(c) for c in FAMILY.decode(model, latents, request)) == 9
+    assert FAMILY.preview(model, latents).ndim == 4
+
+
 def test_rows_take_what_the_family_can_do():
     row = get_variant("ltxv-13b-0.9.7-distilled")
     assert row.media == {"image_start", "image_end", "source_video", "conditions"}
