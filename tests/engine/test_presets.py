@@ -3,6 +3,7 @@ import json
 import pytest
 
 from engine.errors import UnreadableFile
+from engine.family import all_variants
 from engine.presets import SHIPPED, list_presets, load_preset, merge
 from engine.validate import accept
 
@@ -13,6 +14,21 @@ def test_shipped_presets_make_requests_that_the_demo_takes(settings):
     for preset in presets:
         values = load_preset(preset)
         request = merge(values, {"model": "wan-demo", "prompt": "a red ball"})
+        accepted = accept(request, folder=None, settings=settings)
+        assert values.items() <= accepted.model_dump().items()
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [v for v in all_variants().values() if v.family == "ltx_video"],
+    ids=lambda variant: variant.id,
+)
+def test_every_ltx_model_takes_the_presets_of_its_family(variant, settings):
+    presets = list_presets(settings.presets, variant.family)
+    assert {preset.stem for preset in presets} >= {"draft", "standard"}
+    for preset in presets:
+        values = load_preset(preset)
+        request = merge(values, {"model": variant.id, "prompt": "a red ball"})
         accepted = accept(request, folder=None, settings=settings)
         assert values.items() <= accepted.model_dump().items()
 
