@@ -29,7 +29,8 @@ class Guidance(_Strict):
     stg_blocks: tuple[int, ...] = ()
     """Which blocks attend to nothing in the prediction that it leads away from."""
     rescale: float = Field(1.0, ge=0, le=1)
-    """How far the contrast of the unguided prediction is restored; 1 leaves it."""
+    """How far the contrast of the unguided prediction is restored where ``stg_scale``
+    is above 0; 1 leaves it."""
 
     @model_validator(mode="after")
     def _blocks_are_named(self) -> Self:
@@ -77,6 +78,9 @@ class LtxConfig(_Strict):
     """Size of the first of two passes, as a share of the video's."""
     adain_factor: float = Field(1.0, ge=0, le=1)
     tone_map_compression_ratio: float = Field(0.0, ge=0, le=1)
+    """How far large latents are reduced before they are decoded; 0 leaves them."""
+    stochastic_sampling: bool = False
+    """Whether each step ends with new noise of its level."""
     decode_timestep: float = Field(0.05, ge=0, le=1)
     decode_noise_scale: float = Field(0.025, ge=0, le=1)
     image_cond_noise_scale: float = Field(0.15, ge=0, le=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import LTXLatentUpsamplePipeline
 from diffusers.utils.torch_utils import get_module_execution_device, randn_tensor
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,6 +46,9 @@ def decode_whole(
     device = get_module_execution_device(vae)
     shape = (1, -1, 1, 1, 1)
     latents = latents.float().to(device)
+    ratio = config.tone_map_compression_ratio
+    if ratio > 0:
+        latents = LTXLatentUpsamplePipeline.tone_map_latents(None, latents, ratio)
     mean, deviation = (
         each.float().to(device).view(shape)
         for each in (vae.latents_mean, vae.latents_std)

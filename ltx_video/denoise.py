@@ -74,6 +74,7 @@ def denoise(
     steps = request.num_inference_steps
     run = _Passes(model, conditioning, request, config, generator)
     first = make_schedule(config.first_pass, steps, "first_pass", run.device)
+    first.scheduler.register_to_config(stochastic_sampling=config.stochastic_sampling)
     if config.second_pass is None:
         return run(
             config.first_pass,
@@ -164,8 +165,14 @@ class _Passes:
             )
             before = tokens.latents
             velocity, times = self._predict(tokens, t, guidance)
+            # Per token, the scheduler counts levels upwards, but not from new noise.
             made = scheduler.step(
-                -velocity, t, before, per_token_timesteps=times, return_dict=False
+                velocity if config.stochastic_sampling else -velocity,
+                t,
+                before,
+                per_token_timesteps=times,
+                generator=self.generator,
+                return_dict=False,
             )[0]
             if tokens.given is not None:
                 is_free = (t / 1000 - 1e-6 < 1.0 - tokens.given).unsqueeze(-1)

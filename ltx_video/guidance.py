@@ -45,7 +45,7 @@ def combine(
         result = unprompted + guidance.guidance_scale * (prompted - unprompted)
     if perturbed is not None:
         result = result + guidance.stg_scale * (prompted - perturbed)
-    if guidance.rescale != 1:
+    if guidance.rescale != 1 and perturbed is not None:
         share = guidance.rescale * prompted.std() / result.std() + 1 - guidance.rescale
         result = result * share
     return result

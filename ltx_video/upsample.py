@@ -27,7 +27,5 @@ def upsample(pipeline: Any, latents: Tensor, config: LtxConfig) -> Tensor:
     made = upsampler(raw)
     if config.adain_factor > 0:
         made = step.adain_filter_latent(None, made, raw, config.adain_factor)
-    if config.tone_map_compression_ratio > 0:
-        made = step.tone_map_latents(None, made, config.tone_map_compression_ratio)
     normal: Tensor = step._normalize_latents(made, *scale)
     return normal.to(latents.device, torch.float32)

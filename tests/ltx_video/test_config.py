@@ -46,6 +46,9 @@ def test_the_published_numbers_of_the_large_models():
     assert (dev.second_pass.steps, dev.second_pass.skip_initial) == (30, 17)
     distilled = load_config("ltxv-13b-0.9.7-distilled")
     assert distilled.second_pass.timesteps == (0.9094, 0.725, 0.4219)
+    newer = load_config("ltxv-13b-0.9.8-distilled")
+    assert newer.tone_map_compression_ratio == 0.6
+    assert load_config("ltxv-2b-0.9.6-distilled").stochastic_sampling
     assert distilled.downscale_factor == pytest.approx(2 / 3, abs=1e-4)
 
 

@@ -133,3 +133,26 @@ def test_bfloat16_latents_become_bytes(model, request_of):
     latents = latents_of().bfloat16()
     chunk = next(FAMILY.decode(model, latents, request_of()))
     assert chunk.dtype == np.uint8
+
+
+def test_large_latents_are_reduced_before_decoding(model, request_of, monkeypatch):
+    vae, latents, seen = model.pipeline.vae, latents_of() * 4, []
+
+    def note(raw, timestep, return_dict):
+        seen.append(raw)
+        return (raw,)
+
+    monkeypatch.setattr(vae, "decode", note)
+    config = config_of(model.variant)
+    for ratio in (0.0, 0.6):
+        changed = config.model_copy(update={"tone_map_compression_ratio": ratio})
+        decode_whole(vae, latents, request_of(), changed)
+    shape = (1, -1, 1, 1, 1)
+    plain, mapped = (
+        (raw - vae.latents_mean.view(shape)) / vae.latents_std.view(shape)
+        for raw in seen
+    )
+    torch.testing.assert_close(plain, latents)
+    assert mapped.abs().max() < 0.75 * plain.abs().max()
+    small = plain.abs() < 0.3
+    torch.testing.assert_close(mapped[small], plain[small], rtol=0.15, atol=0)

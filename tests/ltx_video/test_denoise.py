@@ -234,3 +234,23 @@ def test_given_frames_are_scaled_to_the_pass(picture, model, request_of):
     assert video.shape == (1, 3, 1, 32, 48)
     assert -1 <= float(video.min()) < float(video.max()) <= 1
     assert isinstance(pin, Pin)
+
+
+def test_stochastic_steps_end_with_new_noise_of_the_next_level(
+    model, request_of, monkeypatch
+):
+    """With a model that always predicts the noise of a video of zeros, each step's
+    end is noise of the next level, and the last one is zero."""
+    config = config_of(model.variant).model_copy(update={"stochastic_sampling": True})
+    monkeypatch.setattr(denoising, "config_of", lambda variant: config)
+    seen = []
+
+    def predict(self, tokens, t, guidance):
+        seen.append(tokens.latents.std().item())
+        times = t.expand(1).unsqueeze(-1).float()
+        return tokens.latents / (t / 1000), times
+
+    monkeypatch.setattr(denoising._Passes, "_predict", predict)
+    latents = latents_of(model, request_of(width=256, height=256))
+    assert seen == pytest.approx(LEVELS, rel=0.06)
+    torch.testing.assert_close(latents, torch.zeros_like(latents), rtol=0, atol=1e-5)

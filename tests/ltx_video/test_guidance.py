@@ -49,10 +49,14 @@ def test_predictions_are_combined_as_their_papers_say():
 
 
 def test_full_rescaling_gives_back_the_prompted_contrast():
-    prompted, unprompted = torch.randn(2, 1, 50, 8)
-    guidance = Guidance(from_level=0, guidance_scale=5, rescale=0.999999)
-    made = combine(guidance, prompted, unprompted, None, cfg_star=False)
+    prompted, unprompted, perturbed = torch.randn(3, 1, 50, 8)
+    guidance = Guidance(
+        from_level=0, guidance_scale=5, rescale=0.999999, stg_scale=2, stg_blocks=(0,)
+    )
+    made = combine(guidance, prompted, unprompted, perturbed, cfg_star=False)
     torch.testing.assert_close(made.std(), prompted.std(), rtol=1e-3, atol=1e-3)
+    without_stg = combine(guidance, prompted, unprompted, None, cfg_star=False)
+    assert without_stg.std() > 2 * prompted.std()
 
 
 def test_the_unprompted_prediction_is_fitted_to_the_prompted():
