@@ -73,8 +73,7 @@ def denoise(
     generator = torch.Generator("cpu").manual_seed(request.seed)
     steps = request.num_inference_steps
     run = _Passes(model, conditioning, request, config, generator)
-    first = make_schedule(config.first_pass, steps, "first_pass", run.device)
-    first.scheduler.register_to_config(stochastic_sampling=config.stochastic_sampling)
+    first = run.schedule(config.first_pass, steps, "first_pass")
     if config.second_pass is None:
         return run(
             config.first_pass,
@@ -85,7 +84,7 @@ def denoise(
         )
     listed = config.second_pass.timesteps
     second_steps = len(listed) if listed else steps
-    second = make_schedule(config.second_pass, second_steps, "second_pass", run.device)
+    second = run.schedule(config.second_pass, second_steps, "second_pass")
     total = first.steps + second.steps
     size = first_size(whole, config.downscale_factor)
     on_phase("first pass")
@@ -127,6 +126,13 @@ class _Passes:
         self.config = config
         self.generator = generator
         self.usual_scale = float(model.variant.defaults["guidance_scale"])
+
+    def schedule(self, plan: Pass, steps: int, name: str) -> Schedule:
+        """Its noise levels, on the transformer's device."""
+        is_stochastic = self.config.stochastic_sampling
+        return make_schedule(
+            plan, steps, name, self.device, stochastic_sampling=is_stochastic
+        )
 
     def __call__(
         self,
@@ -262,7 +268,14 @@ class _Passes:
         return unpacked
 
 
-def make_schedule(plan: Pass, steps: int, name: str, device: Any = "cpu") -> Schedule:
+def make_schedule(
+    plan: Pass,
+    steps: int,
+    name: str,
+    device: Any = "cpu",
+    *,
+    stochastic_sampling: bool = False,
+) -> Schedule:
     """The noise levels of a pass of ``steps`` steps.
 
     Levels that a pass lists are followed at other counts, too: those between are
@@ -284,7 +297,7 @@ def make_schedule(plan: Pass, steps: int, name: str, device: Any = "cpu") -> Sch
             f"{steps} steps leave none for the {name.replace('_', ' ')}: ask for at "
             f"least {of}"
         )
-    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=stochastic_sampling)
     scheduler.set_timesteps(
         timesteps=(levels * 1000).tolist(), sigmas=levels.tolist(), device=device
     )
