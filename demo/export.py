@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -30,11 +31,20 @@ def export(kind: Kind, state: Path, folder: Path) -> None:
         load_model(networks["latent_upsampler"], state / "upsampler.safetensors")
     networks = {name: each.to(torch.bfloat16) for name, each in networks.items()}
     kind.save_pipeline(folder, tokenizer, text_encoder.to(torch.bfloat16), networks)
+    forget_origin(folder)
     shutil.copy(state / "training.log", folder / "training.log")
     judge = folder.parent / "judge.safetensors"
     if not judge.exists():
         shutil.copy(state / "judge.safetensors", judge)
     write_sums(folder)
+
+
+def forget_origin(folder: Path) -> None:
+    """Drop the paths of the machine that the parts were loaded on."""
+    for file in folder.glob("*/config.json"):
+        config = json.loads(file.read_text())
+        config.pop("_name_or_path", None)
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def write_sums(folder: Path) -> None:

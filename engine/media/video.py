@@ -140,15 +140,18 @@ def probe(video: Path) -> VideoInfo:
 
     Raises ``UnreadableFile`` when it isn't a video.
     """
-    command = [*open_command(video), "-map", "0:v:0", "-c", "copy", "-f", "null", "-"]
-    log = _run(command, video).stderr.decode(errors="replace")
+    # Lists each frame on its stdout; what ffmpeg says of itself has no count in some
+    # of its versions.
+    frames = ("-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-")
+    done = _run([*open_command(video), *frames], video)
+    log = done.stderr.decode(errors="replace")
     stream = re.search(r"Stream #0.*?: Video: .*?(\d{2,5})x(\d{2,5})[ ,\[].*", log)
     rate = re.search(r"([\d.]+)(k?) fps", stream.group(0)) if stream else None
-    counts = re.findall(r"frame=\s*(\d+)", log)
-    if stream is None or rate is None or not counts:
+    if stream is None or rate is None:
         raise UnreadableFile(f"{video.name} holds no video")
     fps = float(rate.group(1)) * (1000 if rate.group(2) else 1)
-    return VideoInfo(int(stream.group(1)), int(stream.group(2)), fps, int(counts[-1]))
+    count = sum(not line.startswith(b"#") for line in done.stdout.splitlines())
+    return VideoInfo(int(stream.group(1)), int(stream.group(2)), fps, count)
 
 
 def read_frames(video: Path) -> Iterator[np.ndarray]:
