@@ -108,6 +108,9 @@ class ModelVariant:
     """Whether the parts of a prompt that ``|`` separates follow one another."""
     schedulers: Mapping[str, str] = field(default_factory=dict)
     """Name in a request → title in the form."""
+    preview: str = ""
+    """How previews are made of latents: a JSON file of linear factors, by its stem, in
+    the family's ``previews`` folder."""
     prompt_hint: str = ""
     """One example prompt that the model does well."""
     examples: tuple[str, ...] = ()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 RENAMES = {"patchify_proj": "proj_in", "adaln_single": "time_embed"}
 """Lightricks' names of layers to diffusers'."""
 
+PREVIEWS = Path(__file__).parent / "previews"
+
 
 class LtxVideoFamily:
     """Text, images and videos to video with LTX Video."""
@@ -59,7 +61,6 @@ class LtxVideoFamily:
         from transformers import AutoTokenizer, T5EncoderModel
 
         from ltx_video.pipeline import LtxPipeline
-        from ltx_video.preview import fit_preview
 
         def network(
             name: str, kind: Any, shape: Mapping[str, Any] | None = None
@@ -83,8 +84,6 @@ class LtxVideoFamily:
             if in_two_passes
             else None,
         )
-        on_component("previews")
-        pipeline.preview_factors = fit_preview(pipeline.vae)
         pipeline.set_progress_bar_config(disable=True)  # the engine shows progress
         return pipeline
 
@@ -113,6 +112,7 @@ class LtxVideoFamily:
         return decode(model, latents, request)
 
     def preview(self, model: LoadedModel, latents: torch.Tensor) -> np.ndarray:
-        from ltx_video.preview import preview
+        from engine.sampling.preview import linear_preview, load_factors
 
-        return preview(model.pipeline.preview_factors, latents)
+        factors = load_factors(PREVIEWS, model.variant.preview)
+        return linear_preview(factors, latents)

@@ -16,7 +16,7 @@ from transformers import T5Config, T5EncoderModel
 
 from tests.tiny_wan import make_tokenizer
 
-CHANNELS = 16
+CHANNELS = 128
 
 
 def write_tiny_ltx(folder: Path, *, seed: int = 0, **vae: Any) -> Path:

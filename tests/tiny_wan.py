@@ -17,6 +17,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 WORDS = "a the red green blue ball cube moving left right on grass sand at day night"
+CHANNELS = 48
+"""As many as the demo model's VAE has, whose previews it then has."""
 
 
 def write_tiny_wan(folder: Path, *, patched_vae: bool = True, seed: int = 0) -> Path:
@@ -67,6 +69,8 @@ def make_text_encoder(words: int, *, d_model: int = 32) -> UMT5EncoderModel:
 
 def make_transformer() -> WanTransformer3DModel:
     transformer = WanTransformer3DModel(
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
         num_attention_heads=2,
         attention_head_dim=12,
         num_layers=2,
@@ -97,6 +101,12 @@ def make_vae(*, patched: bool) -> AutoencoderKLWan:
         }
     )
     vae = AutoencoderKLWan(
-        base_dim=4, z_dim=16, num_res_blocks=1, attn_scales=[], **shape
+        base_dim=4,
+        z_dim=CHANNELS,
+        num_res_blocks=1,
+        attn_scales=[],
+        latents_mean=[0.5] * CHANNELS,
+        latents_std=[2.0] * CHANNELS,
+        **shape,
     )
     return vae.eval()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+PREVIEWS = Path(__file__).parent / "previews"
+
 
 class WanFamily:
     """Text to video with Wan 2.1."""
@@ -36,7 +38,6 @@ class WanFamily:
         from transformers import AutoTokenizer, UMT5EncoderModel
 
         from wan.denoise import load_scheduler
-        from wan.preview import fit_preview
 
         def network(name: str, kind: Any, precision: str) -> Any:
             on_component(name.replace("_", " "))
@@ -50,7 +51,6 @@ class WanFamily:
             vae=network("vae", AutoencoderKLWan, "float32"),
             scheduler=load_scheduler(weights["scheduler"]),
         )
-        pipeline.preview_factors = fit_preview(pipeline.vae)
         pipeline.set_progress_bar_config(disable=True)  # the engine shows progress
         return pipeline
 
@@ -82,6 +82,7 @@ class WanFamily:
         return decode(model, latents)
 
     def preview(self, model: LoadedModel, latents: torch.Tensor) -> np.ndarray:
-        from wan.preview import preview
+        from engine.sampling.preview import linear_preview, load_factors
 
-        return preview(model.pipeline.preview_factors, latents)
+        factors = load_factors(PREVIEWS, model.variant.preview)
+        return linear_preview(factors, latents)

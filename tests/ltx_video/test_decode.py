@@ -8,10 +8,13 @@ from ltx_video import FAMILY
 from ltx_video.decode import CHUNK, cut, decode_whole, resized, tile_size, use_tiles
 from ltx_video.sizes import Size, doubled, first_size, whole_size
 from ltx_video.variants import config_of
+from tests.tiny_ltx import CHANNELS
 
 
 def latents_of(frames=3, height=2, width=3):
-    return torch.randn(1, 16, frames, height, width, generator=torch.manual_seed(0))
+    return torch.randn(
+        1, CHANNELS, frames, height, width, generator=torch.manual_seed(0)
+    )
 
 
 def test_frames_are_those_of_diffusers_own_pipeline(model, request_of):

@@ -15,6 +15,7 @@ from ltx_video.denoise import as_video, make_schedule
 from ltx_video.encode import Pin, in_pieces
 from ltx_video.sizes import Size
 from ltx_video.variants import config_of
+from tests.tiny_ltx import CHANNELS
 
 LEVELS = [1.0, 0.9545, 0.9, 0.8333, 0.75, 0.6429, 0.5, 0.3]
 
@@ -171,7 +172,7 @@ def test_all_frames_of_a_clip_are_given_at_their_own_time(model, start):
             [as_video(pin, Size(96, 64)) for pin in pins],
             [pin.strength for pin in pins],
             [pin.frame_index for pin in pins],
-            num_channels_latents=16,
+            num_channels_latents=CHANNELS,
             height=64,
             width=96,
             num_frames=65,

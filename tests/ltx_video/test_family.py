@@ -11,6 +11,7 @@ from engine.loading.weights import components_in
 from ltx_video import FAMILY
 from ltx_video.upsample import upsample
 from ltx_video.variants import config_of
+from tests.tiny_ltx import CHANNELS
 
 
 def test_the_engine_knows_the_family():
@@ -27,7 +28,6 @@ def test_components_are_told_before_they_are_loaded(tiny_folder):
         "transformer",
         "vae",
         "latent upsampler",
-        "previews",
     ]
 
 
@@ -80,15 +80,15 @@ def test_float32_latents_go_into_a_bfloat16_upsampler(tiny_folder):
     pipeline = FAMILY.load(
         variant, components_in(tiny_folder), "bfloat16", lambda name: None
     )
-    latents = torch.randn(1, 16, 2, 2, 3)
+    latents = torch.randn(1, CHANNELS, 2, 2, 3)
     with torch.no_grad():
         made = upsample(pipeline, latents, config_of(variant))
-    assert made.shape == (1, 16, 2, 4, 6)
+    assert made.shape == (1, CHANNELS, 2, 4, 6)
     assert made.dtype == torch.float32
 
 
 def test_previews_are_small_pictures_of_the_first_to_the_last_frame(model):
-    frames = FAMILY.preview(model, torch.randn(1, 16, 5, 2, 3))
+    frames = FAMILY.preview(model, torch.randn(1, CHANNELS, 5, 2, 3))
     assert frames.shape == (4, 2, 3, 3)
     assert frames.dtype == np.uint8
 

@@ -11,6 +11,7 @@ from ltx_video.guidance import (
     guidance_at,
     parts_mask,
 )
+from tests.tiny_ltx import CHANNELS
 
 SCHEDULE = load_config("ltxv-13b-0.9.7-dev").first_pass.guidance
 NONE = Guidance(from_level=0)
@@ -70,7 +71,7 @@ def test_perturbed_blocks_look_at_no_other_token_and_are_restored(model):
     before = [block.attn1.processor for block in transformer.transformer_blocks]
 
     def predict(changed: float) -> torch.Tensor:
-        hidden = torch.zeros(1, 6, 16)
+        hidden = torch.zeros(1, 6, CHANNELS)
         hidden[0, 5] = changed
         return transformer(
             hidden_states=hidden,

@@ -4,7 +4,7 @@ import torch
 
 from engine.family import LoadedModel
 from engine.loading.weights import components_in
-from tests.tiny_wan import make_vae
+from tests.tiny_wan import CHANNELS, make_vae
 from wan import FAMILY
 from wan.decode import decode_chunks, to_uint8
 
@@ -17,7 +17,7 @@ def vae(request):
 
 def latents_of(frames, seed=0):
     return torch.randn(
-        1, 16, frames, 4, 6, generator=torch.Generator().manual_seed(seed)
+        1, CHANNELS, frames, 4, 6, generator=torch.Generator().manual_seed(seed)
     )
 
 
@@ -60,7 +60,7 @@ def test_frames_are_those_of_diffusers_own_pipeline(folder, request):
     model = LoadedModel(FAMILY.variants()[0], pipeline)
     ours = np.concatenate(list(FAMILY.decode(model, latents, None)))
     vae = pipeline.vae
-    shape = (1, 16, 1, 1, 1)
+    shape = (1, CHANNELS, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean).view(shape)
     scale = 1.0 / torch.tensor(vae.config.latents_std).view(shape)
     with torch.no_grad():

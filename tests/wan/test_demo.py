@@ -14,7 +14,6 @@ from engine.progress import Progress
 from engine.settings import PROJECT, Settings
 from engine.validate import accept
 from wan import FAMILY
-from wan.preview import preview
 
 pytestmark = pytest.mark.demo
 
@@ -115,7 +114,7 @@ def test_previews_look_like_the_video(model):
     latents = FAMILY.denoise(
         model, FAMILY.encode(model, request), request, lambda *_: None, seen.append
     )
-    small = preview(model.pipeline.preview_factors, latents).astype(float)
+    small = FAMILY.preview(model, latents).astype(float)
     frames = np.concatenate(list(FAMILY.decode(model, latents, request)))
     last = torch.from_numpy(frames[-1]).permute(2, 0, 1)[None].float()
     size = small.shape[1:3]

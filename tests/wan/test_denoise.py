@@ -8,6 +8,7 @@ from diffusers import (
 )
 
 from engine.errors import Cancelled
+from tests.tiny_wan import CHANNELS
 from wan import FAMILY
 from wan.denoise import expect_end, make_scheduler
 from wan.variants import SCHEDULERS
@@ -54,7 +55,7 @@ def test_latents_are_those_of_diffusers_own_pipeline_bit_for_bit(
         generator=torch.Generator().manual_seed(request.seed),
         output_type="latent",
     ).frames
-    assert ours.shape == (1, 16, 3, 6, 8)
+    assert ours.shape == (1, CHANNELS, 3, 6, 8)
     assert torch.equal(ours, theirs)
 
 
@@ -122,7 +123,7 @@ def test_a_cancelled_job_does_not_touch_the_next(model, request_of):
 
 
 def test_the_expected_end_is_exact_where_the_path_is_straight():
-    end, noise = torch.randn(2, 1, 16, 3, 6, 8).unbind()
+    end, noise = torch.randn(2, 1, CHANNELS, 3, 6, 8).unbind()
     sigmas = torch.tensor([0.9, 0.6])
     before, now = ((1 - sigma) * end + sigma * noise for sigma in sigmas)
     assert torch.allclose(expect_end(before, now, sigmas), end, atol=1e-5)
