@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-FAMILIES = {"wan": "wan:FAMILY", "ltx_video": "ltx_video:FAMILY"}
+FAMILIES = {
+    "wan": "wan:FAMILY",
+    "ltx_video": "ltx_video:FAMILY",
+    "hyvideo": "hyvideo:FAMILY",
+}
 
 
 @dataclass(frozen=True)
