@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from engine.family import Limits, ModelVariant, WeightFile
 
@@ -127,7 +127,7 @@ HUNYUAN = (
     ),
 )
 
-LIMITS_15 = replace(LIMITS, max_frames=121)
+LIMITS_15 = replace(LIMITS, max_frames=241)
 DEFAULTS_15 = {
     **DEFAULTS,
     "width": 848,
@@ -145,7 +145,7 @@ TEXT_TO_VIDEO_15 = replace(
     limits=LIMITS_15,
     folder="hunyuan-video-1.5-t2v-480p",
     hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-480p_t2v",
-    gigabytes=33,
+    gigabytes=53,
     preview="hunyuan-video-1.5",
     max_sequence_length=1000,
 )
@@ -157,7 +157,7 @@ IMAGE_TO_VIDEO_15 = replace(
     description="The 8B model, from a start image and words.",
     folder="hunyuan-video-1.5-i2v-480p",
     hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-480p_i2v",
-    gigabytes=34,
+    gigabytes=54,
     media=IMAGE,
 )
 
@@ -179,6 +179,56 @@ HUNYUAN_15 = (
         defaults={**DEFAULTS_15, "width": 1280, "height": 720, "flow_shift": 7.0},
         folder="hunyuan-video-1.5-i2v-720p",
         hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-720p_i2v",
+    ),
+    replace(
+        TEXT_TO_VIDEO_15,
+        id="hunyuan-video-1.5-t2v-480p-distilled",
+        title="HunyuanVideo 1.5 text to video 480p, distilled",
+        description="The 8B model, from words, without guidance: in half the time.",
+        defaults={**DEFAULTS_15, "guidance_scale": 1.0},
+        folder="hunyuan-video-1.5-t2v-480p-distilled",
+        hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-480p_t2v_distilled",
+    ),
+    replace(
+        IMAGE_TO_VIDEO_15,
+        id="hunyuan-video-1.5-i2v-480p-distilled",
+        title="HunyuanVideo 1.5 image to video 480p, distilled",
+        description="The 8B model, from a start image and words, without guidance: in "
+        "half the time.",
+        defaults={**DEFAULTS_15, "guidance_scale": 1.0},
+        folder="hunyuan-video-1.5-i2v-480p-distilled",
+        hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-480p_i2v_distilled",
+    ),
+    replace(
+        IMAGE_TO_VIDEO_15,
+        id="hunyuan-video-1.5-i2v-720p-distilled",
+        title="HunyuanVideo 1.5 image to video 720p, distilled",
+        description="The 8B model, from a start image and words, without guidance: in "
+        "half the time.",
+        defaults={
+            **DEFAULTS_15,
+            "width": 1280,
+            "height": 720,
+            "guidance_scale": 1.0,
+            "flow_shift": 7.0,
+        },
+        folder="hunyuan-video-1.5-i2v-720p-distilled",
+        hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-720p_i2v_distilled",
+    ),
+    replace(
+        IMAGE_TO_VIDEO_15,
+        id="hunyuan-video-1.5-i2v-480p-step-distilled",
+        title="HunyuanVideo 1.5 image to video 480p, few steps",
+        description="The 8B model, from a start image and words, in 8 or 12 steps: the "
+        "fastest.",
+        defaults={
+            **DEFAULTS_15,
+            "num_inference_steps": 12,
+            "guidance_scale": 1.0,
+            "flow_shift": 7.0,
+        },
+        folder="hunyuan-video-1.5-i2v-480p-step-distilled",
+        hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-480p_i2v_step_distilled",
     ),
 )
 
@@ -214,7 +264,7 @@ FRAMEPACK_I2V = replace(
         "fps": 30.0,
         "num_inference_steps": 25,
         "guidance_scale": 10.0,
-        "flow_shift": 1.0,
+        "flow_shift": 7.0,
     },
     limits=replace(LIMITS, frames_multiple=36, max_frames=36 * 100 + 1),
     folder="framepack-i2v",
@@ -254,3 +304,10 @@ ARCHITECTURES: Mapping[str, str] = {
     row.id: module for module, rows in _BY_MODULE.items() for row in rows
 }
 """Row → name of its architecture's module in this folder."""
+
+ORDERS: Mapping[str, Literal["inverted", "vanilla"]] = {
+    "framepack-i2v": "inverted",
+    "framepack-f1-i2v": "vanilla",
+}
+"""Row → the order in which FramePack makes its sections: from the end of the video
+back to the start image, or from the start image on."""

@@ -152,16 +152,26 @@ def _whole_folder(places: list[Path]) -> Path | None:
 
 def _kind_of(component: str) -> str:
     """As ``_missing_in`` wants it; folders of single components have no index."""
-    return {"tokenizer": "Tokenizer", "scheduler": "Scheduler"}.get(component, "")
+    kinds = {
+        "tokenizer": "Tokenizer",
+        "tokenizer_2": "Tokenizer",
+        "scheduler": "Scheduler",
+        "feature_extractor": "FeatureExtractor",
+    }
+    return kinds.get(component, "")
 
 
 def _missing_in(folder: Path, kind: str) -> list[str]:
     """Which files of one component are missing; ``kind`` is its class."""
-    if "Tokenizer" in kind:
+    if kind == "ByT5Tokenizer":  # its tokens are bytes, it needs no list of them
+        either = ["tokenizer_config.json"]
+    elif "Tokenizer" in kind:
         either = ["tokenizer.json", "spiece.model", "vocab.json", "vocab.txt"]
     elif kind.endswith("Scheduler"):
         either = ["scheduler_config.json"]
-    elif kind.endswith(("Processor", "FeatureExtractor")):
+    elif kind.endswith("Guidance"):
+        either = ["guider_config.json"]
+    elif kind.endswith(("Processor", "ProcessorPil", "FeatureExtractor")):
         either = ["preprocessor_config.json", "processor_config.json"]
     else:
         return _missing_in_model(folder)
