@@ -38,10 +38,6 @@ class _Reporting:
     _on_step: OnStep
     _done: int
 
-    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
-        super().set_timesteps(*args, **kwargs)  # type: ignore[misc]
-        self._done = 0
-
     def step(
         self,
         model_output: torch.Tensor,
@@ -50,8 +46,10 @@ class _Reporting:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        result = super().step(model_output, timestep, sample, *args, **kwargs)  # type: ignore[misc]
         scheduler: Any = self
+        if scheduler.step_index is None:  # set_timesteps began anew
+            self._done = 0
+        result = super().step(model_output, timestep, sample, *args, **kwargs)  # type: ignore[misc]
         # The real step counts on; it alone knows with which step a run began.
         level = scheduler.sigmas[scheduler.step_index - 1]
         expected = sample - level.to(sample.device) * model_output
