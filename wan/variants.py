@@ -52,7 +52,7 @@ VARIANTS = (
             "height": 256,
             "num_frames": 33,
             "fps": 16.0,
-            "num_inference_steps": 4,
+            "num_inference_steps": 20,
             "guidance_scale": 1.0,
             "flow_shift": 3.0,
             "scheduler": "euler",

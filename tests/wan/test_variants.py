@@ -19,8 +19,7 @@ def test_real_models_have_their_published_defaults():
         assert variant.hub is not None and variant.hub.endswith("-Diffusers")
 
 
-def test_the_demo_runs_without_guidance_in_few_steps():
+def test_the_demo_runs_without_guidance():
     demo = VARIANTS[0]
     assert demo.hub is None
     assert demo.defaults["guidance_scale"] == 1.0
-    assert demo.defaults["num_inference_steps"] <= 6
