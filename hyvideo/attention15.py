@@ -22,6 +22,9 @@ class UnmaskedAttention(HunyuanVideo15AttnProcessor2_0):
     """Joint attention of the video's tokens and those of its conditions, of which
     each must be real."""
 
+    masks = False
+    """What the choice of attention kernels goes by."""
+
     def __call__(
         self,
         attn: Any,

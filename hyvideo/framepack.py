@@ -20,7 +20,6 @@ from diffusers import (
     HunyuanVideoFramepackPipeline,
     HunyuanVideoFramepackTransformer3DModel,
 )
-from diffusers.utils.torch_utils import get_module_execution_device
 from PIL import Image
 from torch import Tensor
 from transformers import (
@@ -36,7 +35,9 @@ from engine.loading.checkpoint import load_component, load_tokenizer
 from engine.media.frames import load_image
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
-from hyvideo.decode import to_uint8
+from hyvideo.attention import attend_without_mask
+from hyvideo.decode import denormalise, tile_size, to_uint8, use_tiles
+from hyvideo.encode import Text, cfg_scale, embed
 from hyvideo.framepack_sections import (
     OVERLAP,
     WINDOW,
@@ -49,24 +50,6 @@ from hyvideo.framepack_sections import (
 from hyvideo.variants import ORDERS
 
 COMPILED_BLOCKS = ["HunyuanVideoTransformerBlock", "HunyuanVideoSingleTransformerBlock"]
-
-
-@dataclass(frozen=True)
-class Text:
-    """What one prompt says: embeddings (1, tokens, channels) by the language model,
-    which of them are real (1, tokens), and CLIP's of the whole (1, channels)."""
-
-    embeds: Tensor
-    mask: Tensor
-    pooled: Tensor
-
-    def arguments(self) -> dict[str, Tensor]:
-        """As diffusers' transformer names them."""
-        return {
-            "encoder_hidden_states": self.embeds,
-            "encoder_attention_mask": self.mask,
-            "pooled_projections": self.pooled,
-        }
 
 
 @dataclass(frozen=True)
@@ -108,6 +91,7 @@ def load(
     )
     # diffusers' class doesn't name them, and can't be compiled without.
     pipeline.transformer._repeated_blocks = COMPILED_BLOCKS
+    attend_without_mask(pipeline.transformer)
     pipeline.set_progress_bar_config(disable=True)  # the engine shows progress
     return pipeline
 
@@ -120,12 +104,12 @@ def encode(model: LoadedModel, request: GenerationRequest) -> Conditioning:
     last = None
     if request.image_end is not None:
         last = _read_image(pipeline, request, request.image_end)
-    is_guided = (request.true_cfg_scale or 1.0) > 1
+    is_guided = cfg_scale(model.variant, request) > 1
     negative = request.negative_prompt or ""
     return Conditioning(
-        _embed(model, request.prompt),
-        _embed(model, negative) if is_guided else None,
-        pipeline.encode_image(first).to(pipeline.transformer.dtype),
+        embed(model, request.prompt, None, is_negative=False),
+        embed(model, negative, None, is_negative=True) if is_guided else None,
+        pipeline.encode_image(first),
         first,
         last,
     )
@@ -138,15 +122,6 @@ def _read_image(pipeline: Any, request: GenerationRequest, file: str | None) -> 
         picture, request.height, request.width
     )
     return image
-
-
-def _embed(model: LoadedModel, prompt: str) -> Text:
-    pipeline = model.pipeline
-    embeds, pooled, mask = pipeline.encode_prompt(
-        prompt, max_sequence_length=model.variant.max_sequence_length
-    )
-    dtype = pipeline.transformer.dtype
-    return Text(embeds.to(dtype), mask.to(dtype), pooled.to(dtype))
 
 
 @torch.no_grad()
@@ -164,28 +139,24 @@ def denoise(
     device.
     """
     assert request.num_frames and request.num_inference_steps
-    pipeline, steps = model.pipeline, request.num_inference_steps
+    pipeline, count = model.pipeline, count_sections(request.num_frames)
     generator = torch.Generator("cpu").manual_seed(request.seed)
     first = _encode_image(pipeline, conditioning.first, generator)
     last = None
     if conditioning.last is not None:
         last = _encode_image(pipeline, conditioning.last, generator)
-    count = count_sections(request.num_frames)
     sections = Sections(ORDERS[model.variant.id], count, first, last)
     _, channels, _, height, width = first.shape
     made = torch.empty(1, channels, 1 + count * WINDOW, height, width)
     made[:, :, :1] = first.cpu()
     for number, place in enumerate(sections.places()):
         on_phase(f"section {number + 1} of {count}")
-        before = number * steps
         pipeline.scheduler = reporting(
             FlowMatchEulerDiscreteScheduler(shift=request.flow_shift),
-            lambda done, _, latents, before=before: on_step(
-                before + done, count * steps, latents
-            ),
+            _counting_on(on_step, number, count),
         )
         latents = _make_section(
-            pipeline, conditioning, request, sections.view(place), generator
+            model, conditioning, request, sections.view(place), generator
         )
         sections.add(latents)
         begin = 1 + place * WINDOW
@@ -193,7 +164,17 @@ def denoise(
     return made
 
 
+def _counting_on(on_step: OnStep, number: int, count: int) -> OnStep:
+    """Counts the steps of all ``count`` sections together."""
+
+    def told(done: int, steps: int, latents: Tensor) -> None:
+        on_step(number * steps + done, count * steps, latents)
+
+    return told
+
+
 def _encode_image(pipeline: Any, image: Tensor, generator: torch.Generator) -> Tensor:
+    use_tiles(pipeline.vae, 0)  # decoding may have left them on
     latents: Tensor = pipeline.prepare_image_latents(
         image, dtype=torch.float32, generator=generator
     )
@@ -201,7 +182,7 @@ def _encode_image(pipeline: Any, image: Tensor, generator: torch.Generator) -> T
 
 
 def _make_section(
-    pipeline: Any,
+    model: LoadedModel,
     conditioning: Conditioning,
     request: GenerationRequest,
     view: View,
@@ -209,6 +190,7 @@ def _make_section(
 ) -> Tensor:
     """Latents (1, 16, 9, height / 8, width / 8) from noise."""
     assert request.num_inference_steps
+    pipeline = model.pipeline
     transformer, device = pipeline.transformer, pipeline._execution_device
     latents: Tensor = pipeline.prepare_latents(
         num_channels_latents=transformer.config.in_channels,
@@ -221,23 +203,20 @@ def _make_section(
     )
     levels = np.linspace(1.0, 0.0, request.num_inference_steps + 1)[:-1]
     pipeline.scheduler.set_timesteps(sigmas=levels, device=device)
-    scale = request.true_cfg_scale or 1.0
+    dtype, scale = transformer.dtype, cfg_scale(model.variant, request)
     shared = {
-        "image_embeds": conditioning.image_embeds,
-        "guidance": _guidance(transformer, request.guidance_scale, device),
-        **view.arguments(transformer.dtype),
+        "image_embeds": conditioning.image_embeds.to(dtype),
+        "guidance": _guidance(request.guidance_scale, dtype, device),
+        **view.arguments(dtype),
         "return_dict": False,
     }
+    text = _arguments(conditioning.text, dtype)
     for time in pipeline.scheduler.timesteps:
-        given = latents.to(transformer.dtype)
-        moment = time.expand(1)
-        velocity = transformer(
-            given, moment, **conditioning.text.arguments(), **shared
-        )[0]
+        given, moment = latents.to(dtype), time.expand(1)
+        velocity = transformer(given, moment, **text, **shared)[0]
         if conditioning.negative is not None:
-            away = transformer(
-                given, moment, **conditioning.negative.arguments(), **shared
-            )[0]
+            negative = _arguments(conditioning.negative, dtype)
+            away = transformer(given, moment, **negative, **shared)[0]
             velocity = away + scale * (velocity - away)
         (latents,) = pipeline.scheduler.step(
             velocity.float(), time, latents, return_dict=False
@@ -245,10 +224,19 @@ def _make_section(
     return latents
 
 
-def _guidance(transformer: Any, scale: float | None, device: Any) -> Tensor:
+def _arguments(text: Text, dtype: torch.dtype) -> dict[str, Tensor]:
+    """As diffusers' transformer names them."""
+    return {
+        "encoder_hidden_states": text.embeds.to(dtype),
+        "encoder_attention_mask": text.mask.to(dtype),
+        "pooled_projections": text.pooled.to(dtype),
+    }
+
+
+def _guidance(scale: float | None, dtype: torch.dtype, device: Any) -> Tensor:
     """The embedded guidance scale as the transformer takes it."""
     assert scale is not None
-    return torch.tensor([scale], dtype=transformer.dtype, device=device) * 1000.0
+    return torch.tensor([scale], dtype=dtype, device=device) * 1000.0
 
 
 @torch.no_grad()
@@ -259,17 +247,16 @@ def decode(
     together with its neighbour and faded into what came before, as diffusers does it,
     but only two of them are in memory."""
     assert request.num_frames
-    pipeline = model.pipeline
-    slices = decoded_together(
-        ORDERS[model.variant.id], count_sections(request.num_frames)
-    )
-    pieces = (_decode_piece(pipeline.vae, latents[:, :, part]) for part in slices)
+    vae = model.pipeline.vae
+    count = count_sections(request.num_frames)
+    slices = decoded_together(ORDERS[model.variant.id], count)
+    pieces = (_decode_piece(vae, latents[:, :, part], request) for part in slices)
     for frames in join(pieces):
         yield to_uint8(frames)
 
 
-def _decode_piece(vae: Any, latents: Tensor) -> Tensor:
-    device = get_module_execution_device(vae)
-    raw = latents.to(device).to(vae.dtype) / vae.config.scaling_factor
+def _decode_piece(vae: Any, latents: Tensor, request: GenerationRequest) -> Tensor:
+    raw = denormalise(vae, latents)
+    use_tiles(vae, tile_size(request, vae, raw))
     video: Tensor = vae.decode(raw, return_dict=False)[0]
     return video
