@@ -15,7 +15,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.events import Event
 
 MODEL = "wan2.1-t2v-1.3b"
 PROMPT = "a red ball moving left on grass at day"
@@ -101,7 +104,7 @@ def run_profile(root: Path, profile: str, latents_file: Path) -> dict[str, Any]:
         torch.cuda.synchronize()
         steps.append(time.perf_counter())
 
-    progress = Progress("bench")
+    progress = Progress("bench", told)
     model = ResidentModel(settings).get(get_variant(MODEL), progress)
     lap("load")
     conditioning = family.encode(model, request)
@@ -114,6 +117,11 @@ def run_profile(root: Path, profile: str, latents_file: Path) -> dict[str, Any]:
     save_file({"latents": latents.float().cpu().contiguous()}, latents_file)
     peak = torch.cuda.max_memory_allocated() / 2**30
     return {**seconds, "last step": steps[-1] - steps[-2], "peak GiB": peak}
+
+
+def told(event: Event) -> None:
+    """What goes on and when, to see where loading takes its time."""
+    print(f"{time.perf_counter():.2f} {event}", file=sys.stderr)
 
 
 def run_stock(root: Path, latents_file: Path) -> dict[str, Any]:
