@@ -38,9 +38,10 @@ lint: $(READY_DEV)
 check: lint
 	$(PY) -m pytest -q -m "not demo and not browser and not gpu"
 
-# Tests marked demo join when the demo model's weights are in the repository.
+# The tests of ltxv-demo join when its weights are in the repository.
 test: lint browser
-	$(PY) -m pytest -q -m "not gpu and not demo"
+	$(PY) -m pytest -q -m "not gpu" --ignore tests/ltx_video/test_demo.py \
+	--deselect tests/test_commands.py::test_ltx_script_makes_a_video
 
 bench: $(READY_DEV)
 	for file in bench/cpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done

@@ -36,7 +36,7 @@ from engine.media.frames import load_image
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
 from hyvideo.attention import attend_without_mask
-from hyvideo.decode import denormalise, tile_size, to_uint8, use_tiles
+from hyvideo.decode import denormalise, tile_size, tiles_of, to_uint8
 from hyvideo.encode import Text, cfg_scale, embed
 from hyvideo.framepack_sections import (
     OVERLAP,
@@ -174,7 +174,6 @@ def _counting_on(on_step: OnStep, number: int, count: int) -> OnStep:
 
 
 def _encode_image(pipeline: Any, image: Tensor, generator: torch.Generator) -> Tensor:
-    use_tiles(pipeline.vae, 0)  # decoding may have left them on
     latents: Tensor = pipeline.prepare_image_latents(
         image, dtype=torch.float32, generator=generator
     )
@@ -257,6 +256,6 @@ def decode(
 
 def _decode_piece(vae: Any, latents: Tensor, request: GenerationRequest) -> Tensor:
     raw = denormalise(vae, latents)
-    use_tiles(vae, tile_size(request, vae, raw))
-    video: Tensor = vae.decode(raw, return_dict=False)[0]
+    with tiles_of(vae, tile_size(request, vae, raw)):
+        video: Tensor = vae.decode(raw, return_dict=False)[0]
     return video

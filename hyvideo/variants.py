@@ -305,6 +305,12 @@ ARCHITECTURES: Mapping[str, str] = {
 }
 """Row → name of its architecture's module in this folder."""
 
+TEMPLATES: Mapping[str, Mapping[str, Any]] = {
+    DEMO.id: {"template": "{}", "crop_start": 0},
+}
+"""Row → what is put around a prompt for the language model, and how many of its tokens
+are cut off again; the others have diffusers' own."""
+
 ORDERS: Mapping[str, Literal["inverted", "vanilla"]] = {
     "framepack-i2v": "inverted",
     "framepack-f1-i2v": "vanilla",

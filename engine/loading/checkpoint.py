@@ -61,10 +61,14 @@ def _load_folder(kind: Any, folder: Path, dtype: str) -> Any:
                 network = kind.from_config(config)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(folder, error) from error
-    sources, shapes = {}, {}
-    for file in weight_files(folder):
-        for name, tensor in read_header(file).tensors.items():
-            sources[name], shapes[name] = (file, name), tensor.shape
+    found = {
+        name: (file, tensor.shape)
+        for file in weight_files(folder)
+        for name, tensor in read_header(file).tensors.items()
+    }
+    names = _present_names(network, found)
+    sources = {names[old]: (file, old) for old, (file, _) in found.items()}
+    shapes = {names[old]: shape for old, (_, shape) in found.items()}
     wanted = _shapes_of(network)
     for one, other in _ties(kind):
         for name, partner in ((one, other), (other, one)):
@@ -85,6 +89,22 @@ def _load_folder(kind: Any, folder: Path, dtype: str) -> Any:
     tensors = _read(sources, set(), keep_8_bits=False)
     _assign(network, tensors, kept_in_float32(kind, dtype), dtype)
     return network.eval()
+
+
+def _present_names(network: Any, names: Iterable[str]) -> dict[str, str]:
+    """Name in a file → name in ``network``: transformers has given some modules other
+    names since files were written, and still writes the older ones."""
+    renamed = {name: name for name in names}
+    if not _is_from_transformers(type(network)):
+        return renamed
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming
+
+    for step in get_model_conversion_mapping(network):
+        if isinstance(step, WeightRenaming):
+            for old, name in renamed.items():
+                renamed[old], _ = step.rename_source_key(name)
+    return renamed
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -92,8 +92,15 @@ def use_attention(pipeline: Any, asked: str, device: str = "cpu") -> None:
 
 
 def masks_attention(denoiser: Any) -> bool:
-    """Whether the denoiser masks the padding of its prompts in its attention."""
-    return "encoder_attention_mask" in inspect.signature(denoiser.forward).parameters
+    """Whether the denoiser masks the padding of its prompts in its attention.
+
+    Processors that take no mask say so: they have ``masks = False``.
+    """
+    if "encoder_attention_mask" not in inspect.signature(denoiser.forward).parameters:
+        return False
+    processors = getattr(denoiser, "attn_processors", {}).values()
+    chosen = [each for each in processors if hasattr(each, "_attention_backend")]
+    return not chosen or any(getattr(each, "masks", True) for each in chosen)
 
 
 def _use(denoiser: Any, asked: str, device: str) -> None:
