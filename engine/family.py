@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from engine.errors import Problem, RequestError
 from engine.request import GenerationRequest
@@ -104,6 +104,9 @@ class ModelVariant:
     gigabytes: float = 0.0
     """What the files take on disk."""
     licence: str = ""
+    guidance: Literal["cfg", "embedded"] = "cfg"
+    """What ``guidance_scale`` means: classifier-free guidance, or a number that the
+    denoiser was trained to take, beside which ``true_cfg_scale`` is the other kind."""
     max_sequence_length: int = 512
     """How many tokens a prompt is cut or padded to."""
     media: frozenset[str] = frozenset()

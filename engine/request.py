@@ -64,6 +64,7 @@ class GenerationRequest(BaseModel):
     fps: float | None = Field(None, ge=1, le=240, allow_inf_nan=False)
     num_inference_steps: int | None = Field(None, ge=1, le=1000)
     guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
+    true_cfg_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
     flow_shift: float | None = Field(None, gt=0, le=100, allow_inf_nan=False)
     scheduler: str | None = Field(None, max_length=50)
     seed: int = Field(-1, ge=-1, lt=SEED_LIMIT, description="-1 draws one.")

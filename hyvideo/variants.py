@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "flow_shift": 7.0,
     "scheduler": "euler",
 }
+EMBEDDED = {**DEFAULTS, "true_cfg_scale": 1.0}
 
 EXAMPLES = (
     "A lantern swings from the bow of a wooden boat at night, mist on the water, the "
@@ -85,13 +86,14 @@ TEXT_TO_VIDEO = ModelVariant(
     family="hyvideo",
     title="HunyuanVideo text to video",
     description="The 13B model, from words: for GPUs from 12 GB with much main memory.",
-    defaults=DEFAULTS,
+    defaults=EMBEDDED,
     limits=LIMITS,
     folder="hunyuan-video-t2v",
     hub=f"{COMMUNITY}/HunyuanVideo",
     gigabytes=42,
     licence=LICENCE,
     preview="hunyuan-video",
+    guidance="embedded",
     max_sequence_length=256,
     schedulers=SCHEDULERS,
     prompt_hint=EXAMPLES[0],
@@ -124,6 +126,7 @@ HUNYUAN = (
         hub=f"{COMMUNITY}/HunyuanVideo-I2V-33ch",
         gigabytes=43,
         media=IMAGE,
+        guidance="cfg",
     ),
 )
 
@@ -147,6 +150,7 @@ TEXT_TO_VIDEO_15 = replace(
     hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-480p_t2v",
     gigabytes=53,
     preview="hunyuan-video-1.5",
+    guidance="cfg",
     max_sequence_length=1000,
 )
 
@@ -257,7 +261,7 @@ FRAMEPACK_I2V = replace(
     description="Long videos from a start image, section by section from the end to "
     "the start, in the memory of a short one.",
     defaults={
-        **DEFAULTS,
+        **EMBEDDED,
         "width": 640,
         "height": 640,
         "num_frames": 145,
