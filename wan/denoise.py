@@ -16,6 +16,7 @@ from diffusers import (
 from engine.errors import UnreadableFile
 from engine.family import LoadedModel, OnStep
 from engine.request import GenerationRequest
+from engine.sampling.reporting import reporting
 from wan.encode import Conditioning
 
 
@@ -32,35 +33,20 @@ def denoise(
     """
     pipeline = model.pipeline
     assert request.scheduler is not None and request.flow_shift is not None
-    pipeline.scheduler = make_scheduler(
+    scheduler = make_scheduler(
         request.scheduler, request.flow_shift, pipeline.scheduler.config
     )
-    noise = draw_noise(pipeline, request)
-    total = request.num_inference_steps
-    assert total is not None
-    before = noise
-
-    def on_step_end(
-        _pipeline: Any, index: int, _timestep: Any, values: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        nonlocal before
-        now = values["latents"]
-        expected = expect_end(before, now, pipeline.scheduler.sigmas[index : index + 2])
-        before = now
-        on_step(index + 1, total, expected)
-        return {}
-
+    pipeline.scheduler = reporting(scheduler, on_step)
     (latents,) = pipeline(
         prompt_embeds=conditioning.prompt_embeds,
         negative_prompt_embeds=conditioning.negative_prompt_embeds,
         width=request.width,
         height=request.height,
         num_frames=request.num_frames,
-        num_inference_steps=total,
+        num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
-        latents=noise,
+        latents=draw_noise(pipeline, request),
         max_sequence_length=model.variant.max_sequence_length,
-        callback_on_step_end=on_step_end,
         output_type="latent",
         return_dict=False,
     )
@@ -81,15 +67,6 @@ def draw_noise(pipeline: Any, request: GenerationRequest) -> torch.Tensor:
         generator=torch.Generator("cpu").manual_seed(request.seed),
     )
     return noise
-
-
-def expect_end(
-    before: torch.Tensor, now: torch.Tensor, sigmas: torch.Tensor
-) -> torch.Tensor:
-    """Where the latents are heading: the last step, from noise level ``sigmas[0]`` to
-    ``sigmas[1]``, drawn out to level 0."""
-    start, end = sigmas.tolist()
-    return now if start == end else now + (now - before) * (end / (start - end))
 
 
 def load_scheduler(folder: Path) -> FlowMatchEulerDiscreteScheduler:

@@ -27,7 +27,8 @@ def reporting(scheduler: Any, on_step: OnStep) -> Any:
     made = copy(scheduler)
     kind = type(scheduler)
     made.__class__ = type(f"Reporting{kind.__name__}", (_Reporting, kind), {})
-    made._on_step = on_step
+    # A function isn't copied with the scheduler, as a bound method's object would be.
+    made._on_step = lambda *seen: on_step(*seen)
     made._done = 0
     return made
 
@@ -52,7 +53,7 @@ class _Reporting:
         result = super().step(model_output, timestep, sample, *args, **kwargs)  # type: ignore[misc]
         # The real step counts on; it alone knows with which step a run began.
         level = scheduler.sigmas[scheduler.step_index - 1]
-        expected = sample - level.to(sample.device) * model_output
+        expected = sample - level * model_output
         self._done += 1
         self._on_step(self._done, len(scheduler.timesteps), expected)
         return result

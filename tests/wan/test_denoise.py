@@ -10,7 +10,7 @@ from diffusers import (
 from engine.errors import Cancelled
 from tests.tiny_wan import CHANNELS
 from wan import FAMILY
-from wan.denoise import expect_end, make_scheduler
+from wan.denoise import make_scheduler
 from wan.variants import SCHEDULERS
 
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
@@ -104,7 +104,7 @@ def test_each_step_is_told_and_the_last_one_with_the_result(
     request = request_of(scheduler=scheduler, num_inference_steps=5)
     result = denoise(model, request, lambda *step: told.append(step))
     assert [(done, total) for done, total, _ in told] == [(k, 5) for k in range(1, 6)]
-    assert torch.equal(told[-1][2], result)
+    assert torch.allclose(told[-1][2], result, atol=1e-5)
 
 
 def test_a_cancelled_job_does_not_touch_the_next(model, request_of):
@@ -120,13 +120,6 @@ def test_a_cancelled_job_does_not_touch_the_next(model, request_of):
         denoise(model, request, cancel)
     assert steps == [1]
     assert torch.equal(denoise(model, request), expected)
-
-
-def test_the_expected_end_is_exact_where_the_path_is_straight():
-    end, noise = torch.randn(2, 1, CHANNELS, 3, 6, 8).unbind()
-    sigmas = torch.tensor([0.9, 0.6])
-    before, now = ((1 - sigma) * end + sigma * noise for sigma in sigmas)
-    assert torch.allclose(expect_end(before, now, sigmas), end, atol=1e-5)
 
 
 def test_the_models_training_steps_are_kept():
