@@ -28,7 +28,7 @@ def reporting(scheduler: Any, on_step: OnStep) -> Any:
     kind = type(scheduler)
     made.__class__ = type(f"Reporting{kind.__name__}", (_Reporting, kind), {})
     # A function isn't copied with the scheduler, as a bound method's object would be.
-    made._on_step = lambda *seen: on_step(*seen)
+    made._on_step = lambda *seen: on_step(*seen)  # noqa: PLW0108
     made._done = 0
     return made
 
