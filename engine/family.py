@@ -111,6 +111,8 @@ class ModelVariant:
     """How many tokens a prompt is cut or padded to."""
     media: frozenset[str] = frozenset()
     """Which media fields of a request it takes."""
+    required_media: frozenset[str] = frozenset()
+    """Which of them it can't do without."""
     prompt_parts: bool = False
     """Whether the parts of a prompt that ``|`` separates follow one another."""
     schedulers: Mapping[str, str] = field(default_factory=dict)

@@ -113,6 +113,7 @@ HUNYUAN = (
         hub=f"{COMMUNITY}/HunyuanVideo-I2V",
         gigabytes=43,
         media=IMAGE,
+        required_media=IMAGE,
     ),
     replace(
         TEXT_TO_VIDEO,
@@ -126,6 +127,7 @@ HUNYUAN = (
         hub=f"{COMMUNITY}/HunyuanVideo-I2V-33ch",
         gigabytes=43,
         media=IMAGE,
+        required_media=IMAGE,
         guidance="cfg",
     ),
 )
@@ -163,6 +165,7 @@ IMAGE_TO_VIDEO_15 = replace(
     hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-480p_i2v",
     gigabytes=54,
     media=IMAGE,
+    required_media=IMAGE,
 )
 
 HUNYUAN_15 = (
@@ -279,6 +282,7 @@ FRAMEPACK_I2V = replace(
     },
     gigabytes=44,
     media=frozenset({"image_start", "image_end"}),
+    required_media=IMAGE,
 )
 
 FRAMEPACK = (

@@ -57,7 +57,11 @@ def check_media(
     A file outside the allowed folders is refused in the same words whether it exists
     or not, and before anything else is said about it.
     """
-    problems: dict[str, Problem] = {}
+    problems = {
+        field: Problem(field, f"is missing: {variant.id} needs {TITLES[field]}")
+        for field in sorted(variant.required_media)
+        if not getattr(request, field)
+    }
     for medium in named_media(request):
         field, name = medium.field, medium.name
         message = None

@@ -14,19 +14,21 @@ from engine.media.video import VideoWriter, probe, read_frames
 from engine.request import GenerationRequest
 from engine.validate import accept
 from tests.fakes import register_fake_family
+from tests.tiny_hyvideo import write_tiny_hyvideo
 from tests.tiny_ltx import write_tiny_ltx
 from tests.tiny_wan import write_tiny_wan
 
 TINY_WEIGHTS = {
     "wan": write_tiny_wan,
     "ltx_video": write_tiny_ltx,
+    "hyvideo": write_tiny_hyvideo,
     "fake": lambda folder: folder,
 }
 """How to write each family's first model in tiny: a new family adds a line."""
 
 SMALL = {"width": 96, "height": 64, "num_frames": 9, "num_inference_steps": 2}
 
-OPTIONAL = ("overlap_frames", "vae_tile_size")
+OPTIONAL = ("overlap_frames", "vae_tile_size", "true_cfg_scale")
 """Fields that may stay empty."""
 
 
@@ -74,15 +76,17 @@ def pixels(video):
     return np.stack(list(read_frames(video)))
 
 
-def test_each_row_is_complete_and_its_defaults_are_accepted(family, settings):
+def test_each_row_is_complete_and_its_defaults_are_accepted(family, settings, media):
     fields = set(GenerationRequest.model_fields)
     for variant in family.variants():
         assert variant.family == family.name
         assert variant.title and variant.description and variant.licence
         assert set(variant.defaults) <= fields
         assert variant.media <= set(GenerationRequest.MEDIA_FIELDS)
+        assert variant.required_media <= variant.media
+        given = {field: media[field] for field in variant.required_media}
         request = accept(
-            {"model": variant.id, "prompt": variant.prompt_hint},
+            {"model": variant.id, "prompt": variant.prompt_hint, **given},
             folder=None,
             settings=settings,
         )

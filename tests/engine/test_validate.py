@@ -3,6 +3,7 @@ import math
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from engine.errors import RequestError, UnreadableFile
 from engine.request import SEED_LIMIT, GenerationRequest
@@ -10,7 +11,7 @@ from engine.validate import MOST_JSON_BYTES, accept, read_json
 from tests.fakes import VARIANT
 
 PIN = {"file": "a.png", "frame_index": 0}
-OPTIONAL = ("overlap_frames", "vae_tile_size")
+OPTIONAL = ("overlap_frames", "vae_tile_size", "true_cfg_scale")
 
 pytestmark = pytest.mark.usefixtures("use_fake_family")
 
@@ -211,11 +212,22 @@ def test_nothing_is_written_for_a_refused_request(problems, settings):
     assert not settings.media.exists()
 
 
+def test_a_medium_that_the_model_needs_is_asked_for(problems):
+    needs = {"model": "hunyuan-video-i2v", "prompt": "a goat climbs"}
+    assert problems(**needs) == {
+        "image_start": "is missing: hunyuan-video-i2v needs a start image"
+    }
+
+
 def test_defaults_of_every_model_are_accepted(settings):
     from engine.family import all_variants
 
+    picture = settings.outputs / "start.png"
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 48)).save(picture)
     for variant in all_variants().values():
         data = {"model": variant.id, "prompt": variant.prompt_hint}
+        data |= dict.fromkeys(variant.required_media, str(picture))
         request = accept(data, folder=Path.cwd(), settings=settings)
         assert request.num_frames == variant.defaults["num_frames"]
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from app.ui.services import Services
 from engine.family import all_variants
@@ -93,8 +94,6 @@ def test_marks_go_away_when_the_form_is_right(desk: Desk) -> None:
 def test_uploaded_start_image_is_kept_for_its_turn(
     desk: Desk, services: Services
 ) -> None:
-    from PIL import Image
-
     upload = services.uploads / "abc" / "first.png"
     upload.parent.mkdir(parents=True)
     Image.new("RGB", (64, 48), (0, 0, 255)).save(upload)
@@ -206,8 +205,12 @@ def test_other_model_brings_its_own_defaults_and_keeps_the_prompt(desk: Desk) ->
 def test_every_models_own_values_can_be_sent_as_they_are(
     desk: Desk, services: Services
 ) -> None:
+    upload = services.uploads / "abc" / "first.png"
+    upload.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 48), (0, 0, 255)).save(upload)
     for number, (model, variant) in enumerate(all_variants().items(), start=1):
         shown = desk.shown(desk.tab.change_model(model))
+        shown |= dict.fromkeys(variant.required_media, str(upload))
         desk.fill(**{**shown, "prompt": variant.prompt_hint or "a walk"})
         updates = desk.tab.submit(desk.values)
         assert desk.reasons(updates) == {}
