@@ -108,8 +108,10 @@ class Sections:
         made = self.count - 1 - place
         gap = gaps(self.count)[made] * WINDOW
         parts = [1, gap, WINDOW, NEAR, MIDDLE, FAR]
-        prefix, _, when, near, middle, far = torch.arange(sum(parts)).split(parts)
-        seen, seen_middle, seen_far = self._history.split([NEAR, MIDDLE, FAR], dim=2)
+        prefix, _, when, near, middle, far = _indices(parts)
+        seen, seen_middle, seen_far = torch.split(
+            self._history, [NEAR, MIDDLE, FAR], dim=2
+        )
         if self._last is not None and made == 0:
             seen = self._last
         return View(
@@ -124,8 +126,10 @@ class Sections:
 
     def _view_back(self) -> View:
         parts = [1, FAR, MIDDLE, NEAR, WINDOW]
-        prefix, far, middle, near, when = torch.arange(sum(parts)).split(parts)
-        seen_far, seen_middle, seen = self._history.split([FAR, MIDDLE, NEAR], dim=2)
+        prefix, far, middle, near, when = _indices(parts)
+        seen_far, seen_middle, seen = torch.split(
+            self._history, [FAR, MIDDLE, NEAR], dim=2
+        )
         return View(
             clean=torch.cat([self._first, seen], dim=2),
             middle=seen_middle,
@@ -135,6 +139,11 @@ class Sections:
             when_middle=middle,
             when_far=far,
         )
+
+
+def _indices(parts: list[int]) -> tuple[Tensor, ...]:
+    """Counts up through ``parts`` of these lengths."""
+    return torch.split(torch.arange(sum(parts)), parts)
 
 
 def gaps(count: int) -> list[int]:

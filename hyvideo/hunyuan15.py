@@ -142,24 +142,28 @@ def load(
         "text_encoder_2": network("text_encoder_2", T5EncoderModel),
         "transformer": network("transformer", HunyuanVideo15Transformer3DModel),
         "vae": network("vae", AutoencoderKLHunyuanVideo15),
-        "scheduler": FlowMatchEulerDiscreteScheduler(),
-        "guider": make_guider(1.0),
     }
-    pipeline: Any
     if "image_start" in variant.media:
         reader = load_tokenizer(AutoImageProcessor, weights["feature_extractor"])
-        pipeline = ImageToVideo(
-            **parts,
-            image_encoder=network("image_encoder", SiglipVisionModel),
-            feature_extractor=reader,
-        )
+        parts["image_encoder"] = network("image_encoder", SiglipVisionModel)
+        parts["feature_extractor"] = reader
+    return assemble(parts)
+
+
+def assemble(parts: Mapping[str, Any]) -> Any:
+    """The pipeline of these networks and tokenizers: from a start image where an
+    image encoder is among them."""
+    each_run = {"scheduler": FlowMatchEulerDiscreteScheduler(), "guider": make_guider()}
+    pipeline: Any
+    if "image_encoder" in parts:
+        pipeline = ImageToVideo(**parts, **each_run)
         pipeline.video_processor = RequestSize(
             vae_scale_factor=pipeline.vae_scale_factor_spatial,
             do_resize=False,
             do_convert_rgb=True,
         )
     else:
-        pipeline = TextToVideo(**parts)
+        pipeline = TextToVideo(**parts, **each_run)
         # Without an image its tokens would all be masked.
         pipeline.vision_num_semantic_tokens = 0
     attend_without_mask(pipeline.transformer)
@@ -228,7 +232,7 @@ def denoise(
     return result
 
 
-def make_guider(guidance_scale: float | None) -> ClassifierFreeGuidance:
+def make_guider(guidance_scale: float | None = 1.0) -> ClassifierFreeGuidance:
     """A fresh one, because it keeps the step of the run that it was used in."""
     assert guidance_scale is not None
     logger = logging.getLogger("diffusers.guiders.guider_utils")

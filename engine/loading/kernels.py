@@ -98,7 +98,8 @@ def masks_attention(denoiser: Any) -> bool:
     """
     if "encoder_attention_mask" not in inspect.signature(denoiser.forward).parameters:
         return False
-    processors = getattr(denoiser, "attn_processors", {}).values()
+    modules: Any = getattr(denoiser, "modules", tuple)()
+    processors = [getattr(module, "processor", None) for module in modules]
     chosen = [each for each in processors if hasattr(each, "_attention_backend")]
     return not chosen or any(getattr(each, "masks", True) for each in chosen)
 

@@ -17,8 +17,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imageio_ffmpeg import get_ffmpeg_exe
-
 from engine.errors import UnreadableFile, UserError
 from engine.media.metadata import ffmetadata
 
@@ -200,7 +198,7 @@ def contact_sheet(video: Path, picture: Path, *, columns: int = 4) -> None:
 def open_command(video: Path) -> list[str]:
     """The start of an ffmpeg command that reads ``video``, and nothing else."""
     return [
-        *(get_ffmpeg_exe(), "-nostdin", "-hide_banner"),
+        *(_ffmpeg(), "-nostdin", "-hide_banner"),
         *("-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS),
         *("-i", f"file:{video.resolve()}"),
     ]
@@ -220,7 +218,7 @@ def _encode_command(
 ) -> list[str]:
     rate = Fraction(fps).limit_denominator(1001)
     return [
-        *(get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
+        *(_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"),
         *("-r", str(rate), "-i", "pipe:0", "-f", "ffmetadata", "-i", f"file:{tags}"),
         *("-map", "0:v", "-map_metadata", "1", "-c:v", "libx264"),
@@ -230,3 +228,11 @@ def _encode_command(
         *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
         *("-movflags", "+faststart", "-f", "mp4", f"file:{path}"),
     ]
+
+
+def _ffmpeg() -> str:
+    # Imported late: models can be measured on a machine that has none.
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    path: str = get_ffmpeg_exe()
+    return path

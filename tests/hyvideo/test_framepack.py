@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.errors import Cancelled, RequestError
 from engine.family import LoadedModel, get_variant
+from engine.loading.kernels import masks_attention
 from engine.loading.weights import components_in, missing_files
 from engine.media.frames import load_image
 from engine.request import GenerationRequest
@@ -317,7 +318,8 @@ def test_a_folder_of_the_real_layout_is_complete(folder):
     assert missing_files(folder) == []
 
 
-def test_its_blocks_can_be_compiled(models):
+def test_its_blocks_can_be_compiled_and_take_kernels_without_masks(models):
     transformer = models[VANILLA].pipeline.transformer
+    assert not masks_attention(transformer)
     kinds = {type(module).__name__ for module in transformer.modules()}
     assert set(transformer._repeated_blocks) <= kinds

@@ -15,6 +15,7 @@ from PIL import Image
 
 from engine.errors import Cancelled
 from engine.family import LoadedModel, get_variant
+from engine.loading.kernels import masks_attention
 from engine.loading.weights import components_in, missing_files
 from engine.request import GenerationRequest
 from hyvideo import FAMILY, hunyuan15
@@ -152,6 +153,7 @@ def test_no_token_is_padding(models, request_of, row):
     assert conditioning.text.embeds.shape[1] == len(words)
     assert conditioning.text.glyphs.shape[1] == len('Text "on sand". ') + 1
     assert conditioning.negative.glyphs.shape[1] == 0
+    assert not masks_attention(models[row].pipeline.transformer)
 
 
 @pytest.mark.parametrize("row", [TEXT, IMAGE])
