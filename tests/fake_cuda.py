@@ -1,8 +1,8 @@
 """A CUDA device that is the CPU, enough for mmgp to run: its bookkeeping, hooks and
 conversions are the real ones; transfers and streams do nothing.
 
-Run as a program, it makes a tiny Wan video's latents and frames under each memory
-profile and prints whether they are those without one. It changes torch for the whole
+Run as a program, it makes latents and frames of tiny models under each memory profile
+and prints whether they are those without one. It changes torch for the whole
 process, so tests run it in one of its own.
 """
 
@@ -11,20 +11,22 @@ import gc
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from engine.errors import UserError
-from engine.family import LoadedModel, get_variant
+from engine.family import LoadedModel, get_family, get_variant
 from engine.loading import offload
 from engine.loading.checkpoint import load_component
 from engine.loading.weights import components_in
 from engine.progress import Progress, ignore, never
 from engine.request import GenerationRequest
 from engine.settings import Settings
+from tests.tiny_hyvideo import write_tiny_hyvideo, write_tiny_i2v
 from tests.tiny_wan import write_tiny_wan
-from wan import FAMILY
 
 GIB = 1 << 30
 CUDA_FUNCTIONS = {
@@ -64,17 +66,42 @@ def install_fake_cuda() -> None:
     )
 
 
-def generate(model: LoadedModel) -> tuple[torch.Tensor, np.ndarray]:
-    values = {"model": "wan-demo", "prompt": "a red ball", "seed": 1, "width": 64}
+def generate(model: LoadedModel, picture: Path) -> tuple[torch.Tensor, np.ndarray]:
+    variant = model.variant
+    values = {"model": variant.id, "prompt": "a red ball", "seed": 1, "width": 64}
     values |= {"height": 64, "num_frames": 9, "guidance_scale": 3.0}
     # Euler's timesteps aren't whole: rounding them to bfloat16 would show.
     values |= {"scheduler": "euler", "num_inference_steps": 3}
-    request = GenerationRequest.model_validate({**model.variant.defaults, **values})
-    conditioning = FAMILY.encode(model, request)
-    latents = FAMILY.denoise(
+    values |= dict.fromkeys(variant.required_media, str(picture))
+    request = GenerationRequest.model_validate({**variant.defaults, **values})
+    family = get_family(variant.family)
+    conditioning = family.encode(model, request)
+    latents = family.denoise(
         model, conditioning, request, lambda *_: None, lambda _: None
     )
-    return latents, np.concatenate(list(FAMILY.decode(model, latents, request)))
+    return latents, np.concatenate(list(family.decode(model, latents, request)))
+
+
+def compare(row: str, folder: Path) -> None:
+    """One model under each profile and under none."""
+    variant = get_variant(row)
+    family = get_family(variant.family)
+    picture = folder.parent / "start.png"
+    Image.new("RGB", (64, 64), (220, 30, 30)).save(picture)
+
+    def load() -> Any:
+        weights = components_in(folder)
+        return family.load(variant, weights, "bfloat16", lambda name: None)
+
+    latents, frames = generate(LoadedModel(variant, load()), picture)
+    for profile in ("1", "2", "3", "4", "5"):
+        settings = Settings(root=folder, profile=profile)
+        progress = Progress("job", ignore, never)
+        model = offload.place(variant, load(), "cuda:0", settings, progress)
+        again, same_frames = generate(model, picture)
+        same = torch.equal(again, latents) and np.array_equal(same_frames, frames)
+        print(f"{row}, profile {profile}: {'same' if same else 'DIFFERENT'}")
+        model.release()
 
 
 def compare_int8(folder: Path) -> None:
@@ -108,23 +135,10 @@ def compare_int8(folder: Path) -> None:
 def main(folder: Path) -> None:
     install_fake_cuda()
     gc.freeze()  # mmgp collects garbage dozens of times: let it skip the libraries
-    write_tiny_wan(folder)
-    variant = get_variant("wan-demo")
-
-    def load():
-        return FAMILY.load(
-            variant, components_in(folder), "bfloat16", lambda name: None
-        )
-
-    latents, frames = generate(LoadedModel(variant, load()))
-    for profile in ("1", "2", "3", "4", "5"):
-        settings = Settings(root=folder, profile=profile)
-        progress = Progress("job", ignore, never)
-        model = offload.place(variant, load(), "cuda:0", settings, progress)
-        again, same_frames = generate(model)
-        same = torch.equal(again, latents) and np.array_equal(same_frames, frames)
-        print(f"profile {profile}: {'same' if same else 'DIFFERENT'}")
-        model.release()
+    compare("wan-demo", write_tiny_wan(folder / "wan"))
+    compare("hyvideo-demo", write_tiny_hyvideo(folder / "hyvideo"))
+    own = write_tiny_i2v(folder / "i2v", "token_replace")
+    compare("hunyuan-video-i2v", own)
     compare_int8(folder)
     print("default device:", torch.get_default_device())
 
