@@ -59,10 +59,11 @@ def write_tiny_hunyuan15(folder: Path, *, from_image: bool, seed: int = 0) -> Pa
 
 
 def make_chat_tokenizer() -> PreTrainedTokenizerFast:
-    """Instead of the system's message it puts as many tokens as that has."""
+    """Instead of the system's message it puts as many tokens as that has, and one
+    for the end of the user's."""
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (
-        "{{ 'the ' * " + str(TEMPLATE_TOKENS) + " }}{{ messages[1]['content'] }}"
+        "{{ 'the ' * " + str(TEMPLATE_TOKENS) + " }}{{ messages[1]['content'] }} </s>"
     )
     return tokenizer
 

@@ -149,7 +149,7 @@ def test_cutting_the_padding_off_changes_no_more_than_rounding(
 @pytest.mark.parametrize("row", [TEXT, IMAGE])
 def test_no_token_is_padding(models, request_of, row):
     conditioning = FAMILY.encode(models[row], request_of(row))
-    words = ["a", "red", "ball", '"', "on", "sand", '"', "moving", "left"]
+    words = ["a", "red", "ball", '"', "on", "sand", '"', "moving", "left", "</s>"]
     assert conditioning.text.embeds.shape[1] == len(words)
     assert conditioning.text.glyphs.shape[1] == len('Text "on sand". ') + 1
     assert conditioning.negative.glyphs.shape[1] == 0
