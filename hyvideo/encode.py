@@ -96,7 +96,8 @@ def embed(
     embeds, pooled, mask = pipeline.encode_prompt(
         prompt=prompt, max_sequence_length=variant.max_sequence_length, **seen
     )
-    return Text(embeds[:, mask[0].bool()], pooled)
+    length = max(int(mask.sum()), 1)  # of no words the transformer makes no mean
+    return Text(embeds[:, :length], pooled)
 
 
 def sees_images(pipeline: Any) -> bool:

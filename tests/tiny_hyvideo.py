@@ -33,6 +33,8 @@ WIDTH = 32
 """Of the text embeddings."""
 PICTURE = 24
 """Pixels of what the language model sees: one token each, 576 as the real one has."""
+STARTS_OF_TEXT, STARTS_OF_IMAGE = 2, 3
+"""With so many, the words around a prompt are as many tokens as diffusers cuts off."""
 
 Kind = Literal["latent_concat", "token_replace"]
 
@@ -41,7 +43,8 @@ def write_tiny_hyvideo(folder: Path, *, seed: int = 0) -> Path:
     """Save a tiny model from text, whose transformer knows a start image too and has
     no embedded guidance, as the demo model has it; returns ``folder``."""
     torch.manual_seed(seed)
-    make_pipeline(make_transformer("token_replace")).save_pretrained(folder)
+    transformer = make_transformer("token_replace")
+    make_pipeline(transformer, starts=1).save_pretrained(folder)
     return folder
 
 
@@ -49,7 +52,7 @@ def write_tiny_t2v(folder: Path, *, seed: int = 0) -> Path:
     """Save a tiny model from text with embedded guidance, as HunyuanVideo is."""
     torch.manual_seed(seed)
     transformer = make_transformer(None, guidance_embeds=True)
-    make_pipeline(transformer).save_pretrained(folder)
+    make_pipeline(transformer, starts=STARTS_OF_TEXT).save_pretrained(folder)
     return folder
 
 
@@ -62,11 +65,13 @@ def write_tiny_i2v(folder: Path, kind: Kind, *, seed: int = 0) -> Path:
     return folder
 
 
-def make_pipeline(transformer: HunyuanVideoTransformer3DModel) -> HunyuanVideoPipeline:
+def make_pipeline(
+    transformer: HunyuanVideoTransformer3DModel, starts: int
+) -> HunyuanVideoPipeline:
     return HunyuanVideoPipeline(
         text_encoder=LlamaModel(llama_config(len(make_tokenizer()))).eval(),
         transformer=transformer,
-        **_other_parts(),
+        **_other_parts(starts),
     )
 
 
@@ -80,13 +85,13 @@ def make_image_pipeline(
             size={"shortest_edge": PICTURE},
             crop_size={"height": PICTURE, "width": PICTURE},
         ),
-        **_other_parts(),
+        **_other_parts(STARTS_OF_IMAGE),
     )
 
 
-def _other_parts() -> dict[str, Any]:
+def _other_parts(starts: int) -> dict[str, Any]:
     return {
-        "tokenizer": make_tokenizer(),
+        "tokenizer": make_tokenizer(starts),
         "tokenizer_2": make_clip_tokenizer(),
         "text_encoder_2": make_clip(),
         "vae": make_vae(),
@@ -94,8 +99,9 @@ def _other_parts() -> dict[str, Any]:
     }
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per word; the marks of a conversation are tokens of their own."""
+def make_tokenizer(starts: int = 1) -> PreTrainedTokenizerFast:
+    """One token per word; the marks of a conversation are tokens of their own. So many
+    ``starts`` come first."""
     marks = ["<pad>", "<s>", "<unk>", "<image>", "\n\n", "<|eot_id|>"]
     marks += ["<|start_header_id|>", "<|end_header_id|>"]
     words = [*marks, *dict.fromkeys(WORDS.split())]
@@ -104,7 +110,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens([AddedToken(m, normalized=False) for m in marks])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 1)]
+        single=" ".join(["<s>"] * starts + ["$A"]), special_tokens=[("<s>", 1)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
