@@ -41,12 +41,34 @@ class Limits:
     min_vae_tile: int = 0
     """The smallest tile in pixels that the VAE can work in; 0 when tiling is no
     choice."""
+    in_sections: bool = False
+    """Whether a video is made in sections of ``frames_multiple`` frames each: at least
+    one."""
+
+    @property
+    def min_frames(self) -> int:
+        return self.frames_multiple + 1 if self.in_sections else 1
 
     def snap_frames(self, num_frames: int) -> int:
         """The nearest frame count that the model can make."""
         steps = round((num_frames - 1) / self.frames_multiple)
         most = (self.max_frames - 1) // self.frames_multiple
-        return min(max(steps, 0), most) * self.frames_multiple + 1
+        least = 1 if self.in_sections else 0
+        return min(max(steps, least), most) * self.frames_multiple + 1
+
+    def near_frames(self, num_frames: int) -> list[int]:
+        """The frame counts next to one that the model can't make."""
+        below = num_frames - (num_frames - 1) % self.frames_multiple
+        above = below + self.frames_multiple
+        return sorted({self.snap_frames(below), self.snap_frames(above)})
+
+    def sections_told(self, fps: float) -> str:
+        """What a video is made of, in words."""
+        seconds = self.frames_multiple / fps
+        return (
+            f"sections of {self.frames_multiple} frames ({seconds:.2g} s at {fps:g} "
+            "fps) and one frame more"
+        )
 
     def snap_size(self, pixels: int) -> int:
         """The nearest width or height that the model can make."""

@@ -229,16 +229,17 @@ def _length_problems(
     request: GenerationRequest, variant: ModelVariant
 ) -> list[Problem]:
     limits, frames = variant.limits, request.num_frames
-    assert frames is not None  # _complete filled it
+    assert frames is not None and request.fps is not None  # _complete filled them
     if frames > limits.max_frames:
         message = f"{variant.id} makes at most {limits.max_frames} frames, not {frames}"
-    elif (frames - 1) % limits.frames_multiple:
-        below = frames - (frames - 1) % limits.frames_multiple
-        near = {below, limits.snap_frames(below + limits.frames_multiple)}
-        message = (
-            f"{frames} isn't {limits.frames_multiple}k + 1; "
-            f"{' and '.join(map(str, sorted(near)))} are the nearest that work"
-        )
+    elif (frames - 1) % limits.frames_multiple or frames < limits.min_frames:
+        near = limits.near_frames(frames)
+        nearest = f"{' and '.join(map(str, near))} {'is' if len(near) < 2 else 'are'}"
+        message = f"{frames} isn't {limits.frames_multiple}k + 1"
+        if limits.in_sections:
+            sections = limits.sections_told(request.fps)
+            message = f"{variant.id} makes {sections}, which {frames} frames aren't"
+        message += f"; {nearest} the nearest that {'work' if near[1:] else 'works'}"
     else:
         return []
     return [Problem("num_frames", message)]

@@ -32,8 +32,8 @@ HISTORY = NEAR + MIDDLE + FAR
 
 
 def count_sections(num_frames: int) -> int:
-    """Of a video of ``36k + 1`` frames: ``k``, at least one."""
-    return max((num_frames - 1) // SECTION_FRAMES, 1)
+    """Of a video of ``36k + 1`` frames: ``k``."""
+    return (num_frames - 1) // SECTION_FRAMES
 
 
 @dataclass(frozen=True)

@@ -273,7 +273,9 @@ FRAMEPACK_I2V = replace(
         "guidance_scale": 10.0,
         "flow_shift": 7.0,
     },
-    limits=replace(LIMITS, frames_multiple=36, max_frames=36 * 100 + 1),
+    limits=replace(
+        LIMITS, frames_multiple=36, max_frames=36 * 100 + 1, in_sections=True
+    ),
     folder="framepack-i2v",
     hub=None,
     files={

@@ -164,6 +164,7 @@ class Form:
             updates[self.fields[name]] = gr.update(value=shown.get(name))
         updates[self.fields["num_frames"]] = gr.update(
             value=shown["num_frames"],
+            minimum=variant.limits.min_frames,
             maximum=variant.limits.max_frames,
             step=variant.limits.frames_multiple,
         )
@@ -182,7 +183,9 @@ class Form:
         updates |= self._fill_media(variant, shown if media else None)
         updates[self.model_note] = model_note(variant, self.missing(variant))
         updates[self.examples] = prompt_examples(variant)
-        updates[self.length_note] = length_note(shown["num_frames"], shown["fps"])
+        updates[self.length_note] = length_note(
+            shown["num_frames"], shown["fps"], variant.id
+        )
         return updates
 
     def pin_table(self, values: Mapping[Component, Any]) -> list[Row]:

@@ -188,14 +188,16 @@ def _build_size(form: Form, variant: ModelVariant) -> None:
                 **_named(name),
             )
     form.fields["num_frames"] = gr.Slider(
-        1,
+        limits.min_frames,
         limits.max_frames,
         value=values["num_frames"],
         step=limits.frames_multiple,
         label="Length in frames",
         **_named("num_frames"),
     )
-    form.length_note = gr.HTML(length_note(values["num_frames"], values["fps"]))
+    form.length_note = gr.HTML(
+        length_note(values["num_frames"], values["fps"], variant.id)
+    )
 
 
 def _build_seed(form: Form) -> None:

@@ -8,7 +8,7 @@ from html import escape
 
 from app.ui.markup import length, sentence
 from engine.errors import Problem
-from engine.family import ModelVariant
+from engine.family import ModelVariant, get_variant
 
 OVERLAP_NOTE = (
     '<p class="note">The new part begins with so many of its last frames, and the '
@@ -45,8 +45,15 @@ def prompt_examples(variant: ModelVariant) -> str:
     return f"{shown}{note}"
 
 
-def length_note(num_frames: float | None, fps: float | None) -> str:
-    return f'<p class="note" id="length-note">{escape(length(num_frames, fps))}</p>'
+def length_note(num_frames: float | None, fps: float | None, model: str) -> str:
+    """How long the video is, and of what sections where it is made in sections."""
+    text, limits = length(num_frames, fps), get_variant(model).limits
+    if limits.in_sections and num_frames and fps:
+        text += f", made in {limits.sections_told(fps)}"
+        if limits.snap_frames(round(num_frames)) != num_frames:
+            near = limits.near_frames(round(num_frames))
+            text += f": {' or '.join(map(str, near))}"
+    return f'<p class="note" id="length-note">{escape(text)}</p>'
 
 
 def problem_list(problems: Sequence[Problem], labels: Mapping[str, str]) -> str:

@@ -100,7 +100,10 @@ class GenerateTab:
         length = [frames, form.fields["fps"]]
         for component in length:
             component.change(
-                length_note, inputs=length, outputs=form.length_note, **QUIET
+                length_note,
+                inputs=[*length, model],
+                outputs=form.length_note,
+                **QUIET,
             )
 
     def pin(self, values: Mapping[Component, Any]) -> Updates:

@@ -291,10 +291,13 @@ def test_far_sections_are_made_as_if_three_away(count, expected):
     assert gaps(count) == expected
 
 
-@pytest.mark.parametrize(("frames", "near"), [(91, "73 and 109"), (36, "37")])
+@pytest.mark.parametrize(
+    ("frames", "nearest"),
+    [(91, "73 and 109 are the nearest that work"), (1, "37 is the nearest that works")],
+)
 @pytest.mark.parametrize("row", ROWS)
 def test_lengths_between_sections_are_explained_before_the_run(
-    row, frames, near, pictures, tmp_path
+    row, frames, nearest, pictures, tmp_path
 ):
     asked = {
         "model": row,
@@ -305,8 +308,10 @@ def test_lengths_between_sections_are_explained_before_the_run(
     with pytest.raises(RequestError) as raised:
         accept(asked, folder=tmp_path, settings=Settings(root=tmp_path))
     (problem,) = [each for each in raised.value.problems if each.field == "num_frames"]
-    assert str(frames) in problem.message
-    assert near in problem.message
+    assert problem.message == (
+        f"{row} makes sections of 36 frames (1.2 s at 30 fps) and one frame more, "
+        f"which {frames} frames aren't; {nearest}"
+    )
 
 
 def test_only_the_backwards_order_takes_an_end_image():
