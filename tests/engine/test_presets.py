@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from engine.errors import UnreadableFile
 from engine.family import all_variants
@@ -20,15 +21,20 @@ def test_shipped_presets_make_requests_that_the_demo_takes(settings):
 
 @pytest.mark.parametrize(
     "variant",
-    [v for v in all_variants().values() if v.family == "ltx_video"],
+    [v for v in all_variants().values() if v.family in ("ltx_video", "hyvideo")],
     ids=lambda variant: variant.id,
 )
-def test_every_ltx_model_takes_the_presets_of_its_family(variant, settings):
+def test_every_model_takes_the_presets_of_its_family(variant, settings):
+    picture = settings.outputs / "start.png"
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 48)).save(picture)
+    media = dict.fromkeys(variant.required_media, str(picture))
     presets = list_presets(settings.presets, variant.family)
     assert {preset.stem for preset in presets} >= {"draft", "standard"}
     for preset in presets:
         values = load_preset(preset)
-        request = merge(values, {"model": variant.id, "prompt": "a red ball"})
+        given = {"model": variant.id, "prompt": "a red ball", **media}
+        request = merge(values, given)
         accepted = accept(request, folder=None, settings=settings)
         assert values.items() <= accepted.model_dump().items()
 
