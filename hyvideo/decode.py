@@ -41,6 +41,11 @@ def decode_video(
                 yield to_uint8(kept)
 
 
+def vae_precision(dtype: str) -> str:
+    """Its authors run it in float16, which rounds less than bfloat16."""
+    return "float16" if dtype == "bfloat16" else dtype
+
+
 def denormalise(vae: Any, latents: Tensor) -> Tensor:
     """From the transformer's scale to the VAE's."""
     # Offloaded, its weights may lie elsewhere than it runs.

@@ -34,7 +34,7 @@ from engine.loading.checkpoint import load_component, load_tokenizer
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
 from hyvideo.attention import attend_without_mask
-from hyvideo.decode import decode_video
+from hyvideo.decode import decode_video, vae_precision
 from hyvideo.encode import Conditioning, cfg_scale, encode_request
 
 LEAD = 4
@@ -72,22 +72,25 @@ def load(
         "text_encoder": network("text_encoder", language_model),
         "text_encoder_2": network("text_encoder_2", CLIPTextModel),
         "transformer": network("transformer", HunyuanVideoTransformer3DModel),
-        # Its authors run it in float16, which rounds less than bfloat16.
-        "vae": network(
-            "vae",
-            AutoencoderKLHunyuanVideo,
-            "float16" if dtype == "bfloat16" else dtype,
-        ),
+        "vae": network("vae", AutoencoderKLHunyuanVideo, vae_precision(dtype)),
         "scheduler": FlowMatchEulerDiscreteScheduler(),
     }
     attend_without_mask(parts["transformer"])
     if sees_images:
+        fill_in_padding(parts["text_encoder"].config, parts["tokenizer"])
         reader = load_tokenizer(AutoImageProcessor, weights["image_processor"])
         pipeline: Any = ImageToVideo(**parts, image_processor=reader)
     else:
         pipeline = HunyuanVideoPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)  # the engine shows progress
     return pipeline
+
+
+def fill_in_padding(config: Any, tokenizer: Any) -> None:
+    """diffusers asks the language model which token is padding; its configuration
+    doesn't say so in every file."""
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
 
 
 def encode(model: LoadedModel, request: GenerationRequest) -> Conditioning:

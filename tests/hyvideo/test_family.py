@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,24 @@ def test_older_names_of_the_language_models_tensors_are_known(tmp_path, tiny_fol
         )
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_padding_that_the_language_models_config_leaves_out_is_the_tokenizers(
+    tmp_path,
+):
+    """transformers 5 has no padding of its own, and diffusers asks for it."""
+    folder = write_tiny_i2v(tmp_path / "model", "token_replace")
+    file = folder / "text_encoder" / "config.json"
+    config = json.loads(file.read_text())
+    assert config.pop("pad_token_id") == 0
+    file.write_text(json.dumps(config))
+    pipeline = FAMILY.load(
+        get_variant("hunyuan-video-i2v"),
+        components_in(folder),
+        "float32",
+        lambda name: None,
+    )
+    assert pipeline.text_encoder.config.pad_token_id == 0
 
 
 @pytest.mark.parametrize(
