@@ -66,7 +66,10 @@ def decode_whole(
             [config.decode_timestep], device=device, dtype=raw.dtype
         )
     use_tiles(vae, tile_size(request, raw, device))
-    video: Tensor = vae.decode(raw, timestep, return_dict=False)[0]
+    try:
+        video: Tensor = vae.decode(raw, timestep, return_dict=False)[0]
+    finally:
+        use_tiles(vae, 0)  # given frames are always encoded as a whole
     return video
 
 

@@ -132,6 +132,18 @@ def test_tiles_differ_from_the_whole_only_around_their_seams(model):
     assert difference[:64, seam].mean() > 0.1
 
 
+def test_given_frames_are_encoded_as_a_whole_after_a_tiled_decoding(model, request_of):
+    request = request_of(vae_tile_size=64)
+    video = decode_whole(
+        model.pipeline.vae,
+        latents_of(height=4, width=4),
+        request,
+        config_of(model.variant),
+    )
+    assert video.shape[3:] == (128, 128)
+    assert not model.pipeline.vae.use_tiling
+
+
 def test_bfloat16_latents_become_bytes(model, request_of):
     latents = latents_of().bfloat16()
     chunk = next(FAMILY.decode(model, latents, request_of()))
