@@ -87,7 +87,7 @@ class WeightFile:
     """On the hub, e.g. ``Lightricks/LTX-Video``."""
     path: str
     """In the repository: a file, or a folder (a path without a suffix) of which all
-    files belong to the component."""
+    files belong to the component; empty for the whole repository."""
     gigabytes: float
     precision: str = "bf16"
     """``bf16``, ``int8``, ...: how its weights are stored."""
@@ -100,8 +100,8 @@ class WeightFile:
 
     @property
     def name(self) -> str:
-        """Of the file or folder itself."""
-        return PurePosixPath(self.path).name
+        """Of the file, folder or repository itself."""
+        return PurePosixPath(self.path or self.repository).name
 
 
 @dataclass(frozen=True)

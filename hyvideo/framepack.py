@@ -36,7 +36,13 @@ from engine.media.frames import load_image
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
 from hyvideo.attention import attend_without_mask
-from hyvideo.decode import denormalise, tile_size, tiles_of, to_uint8
+from hyvideo.decode import (
+    denormalise,
+    tile_size,
+    tiles_of,
+    to_uint8,
+    vae_precision,
+)
 from hyvideo.encode import Text, cfg_scale, embed
 from hyvideo.framepack_sections import (
     OVERLAP,
@@ -73,9 +79,9 @@ def load(
 ) -> Any:
     """diffusers' pipeline, on the CPU. Raises ``UnreadableFile``."""
 
-    def network(name: str, kind: Any) -> Any:
+    def network(name: str, kind: Any, precision: str = dtype) -> Any:
         on_component(name.replace("_", " "))
-        return load_component(kind, weights[name], dtype)
+        return load_component(kind, weights[name], precision)
 
     reader = load_tokenizer(AutoImageProcessor, weights["feature_extractor"])
     pipeline = HunyuanVideoFramepackPipeline(
@@ -86,7 +92,7 @@ def load(
         image_encoder=network("image_encoder", SiglipVisionModel),
         feature_extractor=reader,
         transformer=network("transformer", HunyuanVideoFramepackTransformer3DModel),
-        vae=network("vae", AutoencoderKLHunyuanVideo),
+        vae=network("vae", AutoencoderKLHunyuanVideo, vae_precision(dtype)),
         scheduler=FlowMatchEulerDiscreteScheduler(),
     )
     # diffusers' class doesn't name them, and can't be compiled without.

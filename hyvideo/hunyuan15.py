@@ -43,7 +43,7 @@ from engine.media.frames import load_image
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
 from hyvideo.attention15 import attend_without_mask
-from hyvideo.decode import to_uint8
+from hyvideo.decode import to_uint8, vae_precision
 
 CHUNK = 8
 TILES = (256, 128, 64)
@@ -131,9 +131,9 @@ def load(
 ) -> Any:
     """diffusers' pipeline for the row, on the CPU. Raises ``UnreadableFile``."""
 
-    def network(name: str, kind: Any) -> Any:
+    def network(name: str, kind: Any, precision: str = dtype) -> Any:
         on_component(name.replace("_", " "))
-        return load_component(kind, weights[name], dtype)
+        return load_component(kind, weights[name], precision)
 
     parts = {
         "tokenizer": load_tokenizer(AutoTokenizer, weights["tokenizer"]),
@@ -141,7 +141,7 @@ def load(
         "text_encoder": network("text_encoder", Qwen2_5_VLTextModel),
         "text_encoder_2": network("text_encoder_2", T5EncoderModel),
         "transformer": network("transformer", HunyuanVideo15Transformer3DModel),
-        "vae": network("vae", AutoencoderKLHunyuanVideo15),
+        "vae": network("vae", AutoencoderKLHunyuanVideo15, vae_precision(dtype)),
     }
     if "image_start" in variant.media:
         reader = load_tokenizer(AutoImageProcessor, weights["feature_extractor"])

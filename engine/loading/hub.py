@@ -15,6 +15,9 @@ from engine.family import WeightFile
 SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".jinja"}
 """Of the files that a folder in diffusers layout is loaded from."""
 
+INDEX = "model_index.json"
+"""Names the components of a repository."""
+
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -75,7 +78,8 @@ def cached_snapshot(repository: str) -> Path | None:
 
 def look_up(wanted: WeightFile) -> list[RemoteFile]:
     """The files of ``wanted`` on the hub; of a folder those that it is loaded from, of
-    a whole repository (an empty path) those of the components in its index.
+    a whole repository (an empty path) those of the components in its index, if it has
+    one.
 
     Raises ``MissingWeights`` that says what the hub answered.
     """
@@ -177,8 +181,9 @@ def _list_folder(repository: str, folder: str) -> list[str]:
         tree = HfApi().list_repo_tree(repository, folder or None, recursive=True)
         paths = [entry.path for entry in tree if isinstance(entry, RepoFile)]
     paths = [path for path in paths if _is_loaded(PurePosixPath(path))]
-    if not folder:
-        paths = [path for path in paths if path in _indexed(repository, paths)]
+    if INDEX in paths and not folder:
+        indexed = _indexed(repository, paths)
+        paths = [path for path in paths if path in indexed]
     if not paths:
         raise MissingWeights(f"{repository} has nothing to load in {folder or 'it'}")
     return paths
@@ -196,9 +201,8 @@ def _indexed(repository: str, paths: list[str]) -> set[str]:
 
     from huggingface_hub import hf_hub_download
 
-    name = "model_index.json"
-    with errors_told(repository, name):
-        file = Path(hf_hub_download(repository, name))
+    with errors_told(repository, INDEX):
+        file = Path(hf_hub_download(repository, INDEX))
     index = json.loads(file.read_text(encoding="utf-8"))
     components = {
         key for key, kind in index.items() if isinstance(kind, list) and kind[1]
@@ -206,7 +210,7 @@ def _indexed(repository: str, paths: list[str]) -> set[str]:
     return {
         path
         for path in paths
-        if path == name or PurePosixPath(path).parts[0] in components
+        if path == INDEX or PurePosixPath(path).parts[0] in components
     }
 
 

@@ -222,16 +222,19 @@ def _how_to_get_files(
 ) -> str:
     names = _listed([f"{file.name} ({file.gigabytes:.1f} GB)" for file in missing])
     bases = ", ".join(str(base) for base in settings.weights)
-    commands = " && ".join(
-        f"hf download {file.repository} "
-        + (f'--include "{file.path}/*"' if file.is_folder else file.path)
-        for file in missing
-    )
+    commands = " && ".join(_how_to_get(file) for file in missing)
     return (
         f"{variant.id} lacks {names}. They aren't in {bases}, in a folder "
         f"{variant.folder} there, nor in the Hugging Face cache. Get them with: "
         f"{commands}"
     )
+
+
+def _how_to_get(file: WeightFile) -> str:
+    command = f"hf download {file.repository}"
+    if file.is_folder:
+        return f'{command} --include "{file.path}/*"' if file.path else command
+    return f"{command} {file.path}"
 
 
 def _listed(names: list[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import HunyuanVideoFramepackPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanVideoFramepackPipeline
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -89,12 +89,12 @@ def latents_of(model, request, on_step=lambda *_: None, on_phase=lambda _: None)
     return FAMILY.denoise(model, conditioning, request, on_step, on_phase)
 
 
-def stock_result(folder, model, request, output_type="latent"):
-    """diffusers' own, from the same files and the prompts without padding, told to
+def stock_result(model, request, output_type="latent"):
+    """diffusers' own, with the same networks and the prompts without padding, told to
     make as many sections."""
-    pipeline = HunyuanVideoFramepackPipeline.from_pretrained(
-        folder, local_files_only=True
-    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=request.flow_shift)
+    parts = {**model.pipeline.components, "scheduler": scheduler}
+    pipeline = HunyuanVideoFramepackPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)
     conditioning = FAMILY.encode(model, request)
     given = conditioning.text.arguments()
@@ -119,31 +119,29 @@ def stock_result(folder, model, request, output_type="latent"):
 
 @pytest.mark.parametrize("sections", [1, 2, 4, 6])
 @pytest.mark.parametrize("row", ROWS)
-def test_latents_are_diffusers_own_bit_for_bit(
-    models, folder, request_of, row, sections
-):
+def test_latents_are_diffusers_own_bit_for_bit(models, request_of, row, sections):
     model, request = models[row], request_of(row, sections)
-    theirs = stock_result(folder, model, request)[-1]
+    theirs = stock_result(model, request)[-1]
     assert torch.equal(latents_of(model, request), theirs)
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_real_guidance_is_diffusers_own_bit_for_bit(models, folder, request_of, row):
+def test_real_guidance_is_diffusers_own_bit_for_bit(models, request_of, row):
     model, request = models[row], request_of(row, 2, true_cfg_scale=2.0)
     guided = latents_of(model, request)
-    assert torch.equal(guided, stock_result(folder, model, request)[-1])
+    assert torch.equal(guided, stock_result(model, request)[-1])
     plain = latents_of(model, request_of(row, 2))
     assert not torch.allclose(guided, plain, atol=1e-3)
 
 
 @pytest.mark.parametrize("sections", [1, 3])
 def test_an_end_image_is_treated_as_diffusers_does(
-    models, folder, request_of, pictures, sections
+    models, request_of, pictures, sections
 ):
     model = models[INVERTED]
     request = request_of(INVERTED, sections, image_end=pictures[1])
     latents = latents_of(model, request)
-    assert torch.equal(latents, stock_result(folder, model, request)[-1])
+    assert torch.equal(latents, stock_result(model, request)[-1])
     without = latents_of(model, request_of(INVERTED, sections))
     assert not torch.allclose(latents, without, atol=1e-3)
 
@@ -151,12 +149,12 @@ def test_an_end_image_is_treated_as_diffusers_does(
 @pytest.mark.parametrize("sections", [1, 2, 4])
 @pytest.mark.parametrize("row", ROWS)
 def test_frames_are_those_that_diffusers_fades_together(
-    models, folder, request_of, row, sections
+    models, request_of, row, sections
 ):
     model, request = models[row], request_of(row, sections)
     chunks = list(FAMILY.decode(model, latents_of(model, request), request))
     frames = np.concatenate(chunks)
-    theirs = (stock_result(folder, model, request, "np")[0] * 255).round()
+    theirs = (stock_result(model, request, "np")[0] * 255).round()
     assert frames.shape == (request.num_frames, 32, 48, 3)
     assert np.array_equal(frames, theirs.astype(np.uint8))
     assert frames.std() > 5
@@ -312,6 +310,21 @@ def test_lengths_between_sections_are_explained_before_the_run(
         f"{row} makes sections of 36 frames (1.2 s at 30 fps) and one frame more, "
         f"which {frames} frames aren't; {nearest}"
     )
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_gpus_precisions_go_together(folder, request_of, row):
+    variant, said = get_variant(row), []
+    pipeline = FAMILY.load(variant, components_in(folder), "bfloat16", said.append)
+    assert pipeline.transformer.dtype == pipeline.image_encoder.dtype == torch.bfloat16
+    assert pipeline.vae.dtype == torch.float16
+    assert {"transformer", "image encoder", "vae"} <= set(said)
+    model, request = LoadedModel(variant, pipeline), request_of(row, 1)
+    frames = np.concatenate(
+        list(FAMILY.decode(model, latents_of(model, request), request))
+    )
+    assert frames.shape == (37, 32, 48, 3)
+    assert frames.std() > 5
 
 
 def test_only_the_backwards_order_takes_an_end_image():

@@ -131,6 +131,19 @@ def test_a_whole_repository_gives_the_components_of_its_index(
     assert not got & set(extra)
 
 
+def test_a_repository_without_an_index_is_one_component(hub, listener, settings):
+    hub.files["someone/network"] = {
+        "README.md": b"#",
+        "config.json": b"{}",
+        "diffusion_pytorch_model.safetensors": b"weights",
+    }
+    network = (WeightFile("someone/network", "", 0.001),)
+    row = replace(ROW, files={"transformer": network})
+    place = get_weights(row, settings, listener.progress, {})["transformer"]
+    assert (place / "diffusion_pytorch_model.safetensors").read_bytes() == b"weights"
+    assert not (place / "README.md").exists()
+
+
 def test_progress_counts_mebibytes(hub, listener):
     hub.pause = 0.01
     download([FILE], "downloading", listener.progress)

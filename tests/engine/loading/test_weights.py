@@ -224,6 +224,21 @@ def test_missing_single_files_are_named_with_the_commands_that_get_them(settings
     )
 
 
+def test_a_missing_repository_of_one_network_is_named_with_its_command(settings):
+    row = replace(ROW, files={"transformer": (WeightFile("someone/net", "", 25.8),)})
+    with pytest.raises(MissingWeights) as caught:
+        find_weights(row, settings)
+    assert "lacks net (25.8 GB)." in str(caught.value)
+    assert str(caught.value).endswith("Get them with: hf download someone/net")
+
+
+def test_such_a_repository_may_lie_under_its_name_or_that_of_its_part(settings):
+    row = replace(ROW, files={"transformer": (WeightFile("someone/net", "", 25.8),)})
+    for name in ("transformer", "net"):
+        place = write_encoder(settings.root / "ckpts" / row.folder / name)
+        assert find_weights(row, settings) == {"transformer": place}
+
+
 def test_a_file_that_holds_two_components_is_missing_once(settings):
     both = replace(SMALL, files={"transformer": TRANSFORMER, "vae": TRANSFORMER[:1]})
     assert missing_weights(both, settings) == [TRANSFORMER[0]]
