@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.errors import UnreadableFile
 
@@ -39,6 +39,7 @@ class Header:
 
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    container: Literal["safetensors", "gguf"] = "safetensors"
 
 
 def read_header(file: Path) -> Header:
@@ -59,8 +60,8 @@ def read_header(file: Path) -> Header:
         described = json.loads(text)
         metadata = described.pop("__metadata__", {})
         found = {name: _tensor(entry) for name, entry in described.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(file, f"its header can't be read ({error})") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise damaged(file, f"its header can't be read ({error})") from error
     _check_extents(file, found, size - LENGTH_BYTES - length)
     tensors = {name: tensor for name, (tensor, _, _) in found.items()}
     return Header(tensors, metadata)
@@ -68,7 +69,7 @@ def read_header(file: Path) -> Header:
 
 def _check_start(file: Path, start: bytes, length: int, size: int) -> None:
     if not size:
-        raise _damaged(file, "it is empty")
+        raise damaged(file, "it is empty")
     if 2 <= length <= min(LONGEST_HEADER, size) and start.endswith(b"{"):
         return
     other = ""
@@ -76,14 +77,14 @@ def _check_start(file: Path, start: bytes, length: int, size: int) -> None:
         other = "a pickled PyTorch file, which could run any program: get the same "
         other += "weights as .safetensors"
     elif start.startswith(b"GGUF"):
-        other = "a GGUF file, which can't be loaded yet"
+        other = "a GGUF file"
     elif start.lstrip()[:1] == b"<":
         other = "a web page: the download went wrong. Get it again"
     elif start.startswith(b"version "):
         other = "a pointer to a file in Git LFS, not the file: get it again"
     if other:
         raise UnreadableFile(f"{file} isn't a safetensors file but {other}")
-    raise _damaged(file, "it doesn't begin as a safetensors file does")
+    raise damaged(file, "it doesn't begin as a safetensors file does")
 
 
 def _tensor(entry: Any) -> tuple[TensorInfo, int, int]:
@@ -104,16 +105,17 @@ def _check_extents(
     position = 0
     for name, (tensor, begin, end) in sorted(found.items(), key=lambda x: x[1][1:]):
         if begin != position:
-            raise _damaged(file, f"tensor {name} lies in the wrong place")
+            raise damaged(file, f"tensor {name} lies in the wrong place")
         if (end - begin) * 8 != math.prod(tensor.shape) * BITS[tensor.dtype]:
-            raise _damaged(file, f"tensor {name} has the wrong size")
+            raise damaged(file, f"tensor {name} has the wrong size")
         position = end
     if position > size:
         missing = (position - size) / 1e6
-        raise _damaged(file, f"its last {missing:,.1f} MB are missing")
+        raise damaged(file, f"its last {missing:,.1f} MB are missing")
     if position < size:
-        raise _damaged(file, "something follows its last tensor")
+        raise damaged(file, "something follows its last tensor")
 
 
-def _damaged(file: Path, what: str) -> UnreadableFile:
+def damaged(file: Path, what: str) -> UnreadableFile:
+    """Says ``what`` is wrong with the bytes of ``file``, and what to do."""
     return UnreadableFile(f"{file} is damaged: {what}. Get the file again")

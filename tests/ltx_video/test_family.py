@@ -47,10 +47,10 @@ def test_loading_can_be_cancelled(tiny_folder):
         )
 
 
-def test_a_missing_tensor_is_named(tiny_folder, tmp_path):
+def test_a_folder_without_weights_is_named(tiny_folder, tmp_path):
     weights = dict(components_in(tiny_folder))
     weights["transformer"] = tmp_path
-    with pytest.raises(UnreadableFile, match="can't load"):
+    with pytest.raises(UnreadableFile, match="has no weights"):
         FAMILY.load(get_variant("ltxv-demo"), weights, "float32", lambda name: None)
 
 

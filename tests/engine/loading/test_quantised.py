@@ -10,11 +10,11 @@ from engine.errors import UnreadableFile
 from engine.loading.checkpoint import load_component
 from engine.loading.header import TensorInfo
 from engine.loading.offload import component_sizes
-from engine.loading.quantised import dequantise, fold, quantise_modules
+from engine.loading.quantised import Weight, dequantise, fold, quantise_modules
+from tests.authors_names import ltx_transformer
 from tests.engine.loading.test_checkpoint import (
     SIZE,
     assert_same,
-    authors_transformer_names,
     randomised,
 )
 
@@ -53,7 +53,7 @@ def file(transformer, tmp_path_factory):
 def write_int8(transformer, file):
     """As mmgp writes it: the blocks' linear layers in 8 bits, the authors' names."""
     tensors, quantised = {}, {}
-    for name, tensor in authors_transformer_names(transformer).items():
+    for name, tensor in ltx_transformer(transformer).items():
         if not (name.startswith("transformer_blocks.") and tensor.ndim == 2) or (
             name.endswith("scale_shift_table")
         ):
@@ -77,13 +77,13 @@ def test_parts_are_folded_into_the_weight_they_stand_for():
         "a.bias": TensorInfo("BF16", (4,)),
         "b.weight": TensorInfo("BF16", (2, 2)),
     }
-    plain, quantised = fold(tensors)
-    assert plain == {
-        "a.weight": TensorInfo("BF16", (4, 8)),
-        "a.bias": TensorInfo("BF16", (4,)),
-        "b.weight": TensorInfo("BF16", (2, 2)),
+    assert fold(tensors) == {
+        "a.weight": Weight(
+            TensorInfo("I8", (4, 8)), "a.weight._data", "a.weight._scale"
+        ),
+        "a.bias": Weight(TensorInfo("BF16", (4,)), "a.bias"),
+        "b.weight": Weight(TensorInfo("BF16", (2, 2)), "b.weight"),
     }
-    assert quantised == {"a.weight"}
 
 
 def test_rounding_is_half_a_step_of_its_row_at_most():
@@ -184,6 +184,6 @@ def test_a_weight_without_its_scale_is_missing(transformer, file, tmp_path):
 
 def test_plain_files_have_no_8_bit_layers(transformer, tmp_path):
     file = tmp_path / "plain.safetensors"
-    save_file(authors_transformer_names(transformer), file)
+    save_file(ltx_transformer(transformer), file)
     assert_same(transformer, load_component(KIND, file, "float32", SIZE))
     assert not hasattr(load_component(KIND, file, "bfloat16", SIZE), "_quanto_map")

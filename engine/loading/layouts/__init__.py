@@ -1,0 +1,1 @@
+"""How each network's weights are named in files."""
