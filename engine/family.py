@@ -135,6 +135,9 @@ class ModelVariant:
     """Which media fields of a request it takes."""
     required_media: frozenset[str] = frozenset()
     """Which of them it can't do without."""
+    source_video_use: Literal["continue", "transform"] = "continue"
+    """What becomes of a ``source_video``: its last ``overlap_frames`` begin the new
+    part, or all of it is made anew by ``strength``."""
     prompt_parts: bool = False
     """Whether the parts of a prompt that ``|`` separates follow one another."""
     schedulers: Mapping[str, str] = field(default_factory=dict)

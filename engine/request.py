@@ -64,6 +64,7 @@ class GenerationRequest(BaseModel):
     fps: float | None = Field(None, ge=1, le=240, allow_inf_nan=False)
     num_inference_steps: int | None = Field(None, ge=1, le=1000)
     guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
+    guidance_scale_2: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
     true_cfg_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
     flow_shift: float | None = Field(None, gt=0, le=100, allow_inf_nan=False)
     scheduler: str | None = Field(None, max_length=50)
@@ -80,6 +81,13 @@ class GenerationRequest(BaseModel):
         le=10_000,
         description="How many of the source video's last frames the new part begins "
         "with.",
+    )
+    strength: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much of the source video is made anew.",
     )
     conditions: list[Condition] = Field(
         default_factory=list, max_length=MOST_CONDITIONS

@@ -28,9 +28,13 @@ def timeline_problems(
     field. ``find`` says where a file lies; all of them can be read, and the number of
     frames and the rate are known.
     """
-    overlap = _overlap_problem(request, variant.limits, find)
-    if overlap is not None:
-        return [overlap]
+    fixed = [
+        *_source_problems(request, variant, find),
+        *_control_problems(request, variant, find),
+        *_image_problems(request, variant.limits),
+    ]
+    if fixed:
+        return fixed
     assert request.num_frames
     taken = list(_fixed_spans(request))
     sentences = []
@@ -52,6 +56,63 @@ def timeline_problems(
             )
         taken.append(Span(f"condition {number}", start, stop))
     return [Problem("conditions", "; ".join(sentences))] if sentences else []
+
+
+def _source_problems(
+    request: GenerationRequest, variant: ModelVariant, find: Callable[[str], Path]
+) -> list[Problem]:
+    if variant.source_video_use == "continue":
+        problem = _overlap_problem(request, variant.limits, find)
+        return [problem] if problem else []
+    if request.overlap_frames is not None:
+        message = f"{variant.id} makes a source video anew, it continues none"
+        return [Problem("overlap_frames", f"{message}; leave it out")]
+    return _too_short(["source_video"], request, variant.limits, find)
+
+
+def _control_problems(
+    request: GenerationRequest, variant: ModelVariant, find: Callable[[str], Path]
+) -> list[Problem]:
+    mask = request.control_mask
+    if mask is not None and request.control_video is None:
+        message = "needs a control video, of which it says what to make anew"
+        return [Problem("control_mask", message)]
+    moving = mask is not None and is_video(find(mask))
+    fields = ["control_video", "control_mask"] if moving else ["control_video"]
+    return _too_short(fields, request, variant.limits, find)
+
+
+def _too_short(
+    fields: list[str],
+    request: GenerationRequest,
+    limits: Limits,
+    find: Callable[[str], Path],
+) -> list[Problem]:
+    """Videos of which each frame of the new one needs its own."""
+    assert request.num_frames and request.fps
+    problems = []
+    for field in fields:
+        name = getattr(request, field)
+        if name is None:
+            continue
+        there = count_frames(find(name), request.fps, request.num_frames)
+        if there < request.num_frames:
+            message = (
+                f"has {there} frame{'s' * (there > 1)} at {request.fps:g} frames per "
+                f"second, too few for a video of {request.num_frames}; it is enough "
+                f"for {_below(there, limits.frames_multiple)}"
+            )
+            problems.append(Problem(field, message))
+    return problems
+
+
+def _image_problems(request: GenerationRequest, limits: Limits) -> list[Problem]:
+    has_both = request.image_start is not None and request.image_end is not None
+    least = limits.frames_multiple + 1
+    if not has_both or not request.num_frames or request.num_frames >= least:
+        return []
+    message = f"must be at least {least} to go from one image to another"
+    return [Problem("num_frames", f"{message}, is {request.num_frames}")]
 
 
 def _overlap_problem(

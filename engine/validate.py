@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from engine.errors import Problem, RequestError, UnreadableFile
 from engine.family import ModelVariant, get_variant
 from engine.media.inputs import check_media, find_medium, keep_media
+from engine.own_fields import own_field_problems
 from engine.request import SEED_LIMIT, Condition, GenerationRequest
 from engine.settings import Settings
 from engine.timeline import timeline_problems
@@ -135,6 +136,7 @@ def _complete(
     defaults = dict(variant.defaults)
     if "source_video" not in given:
         defaults.pop("overlap_frames", None)
+        defaults.pop("strength", None)
     if given.get("seed", -1) == -1:
         given["seed"] = secrets.randbelow(SEED_LIMIT)
     if "prompt" in wrong:
@@ -153,6 +155,7 @@ def _problems_for_model(
         *_size_problems(request, variant),
         *_length_problems(request, variant),
         *_tile_problems(request, variant),
+        *own_field_problems(request, variant),
         *check_media(request, variant, folder, settings),
     ]
     if request.scheduler not in variant.schedulers:

@@ -5,6 +5,7 @@ part of the way to them is the real one.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -67,24 +68,29 @@ def make_text_encoder(words: int, *, d_model: int = 32) -> UMT5EncoderModel:
     return UMT5EncoderModel(config).eval()
 
 
-def make_transformer() -> WanTransformer3DModel:
-    transformer = WanTransformer3DModel(
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
-        num_attention_heads=2,
-        attention_head_dim=12,
-        num_layers=2,
-        ffn_dim=32,
-        text_dim=32,
-        freq_dim=16,
-        rope_max_seq_len=32,
-    )
+def make_transformer(
+    kind: Any = WanTransformer3DModel, *, channels: int = CHANNELS, **more: Any
+) -> Any:
+    config = {
+        "in_channels": channels,
+        "out_channels": channels,
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "num_layers": 2,
+        "ffn_dim": 32,
+        "text_dim": 32,
+        "freq_dim": 16,
+        "rope_max_seq_len": 32,
+    }
+    transformer = kind(**{**config, **more})
     # The projection starts at zero, which would make every step the same.
     torch.nn.init.normal_(transformer.proj_out.weight, std=0.3)
     return transformer.eval()
 
 
-def make_vae(*, patched: bool) -> AutoencoderKLWan:
+def make_vae(
+    *, patched: bool, channels: int = CHANNELS, **more: Any
+) -> AutoencoderKLWan:
     """The demo model's kind of VAE, which works on 2x2 patches, or Wan's own."""
     shape = (
         {
@@ -102,11 +108,11 @@ def make_vae(*, patched: bool) -> AutoencoderKLWan:
     )
     vae = AutoencoderKLWan(
         base_dim=4,
-        z_dim=CHANNELS,
+        z_dim=channels,
         num_res_blocks=1,
         attn_scales=[],
-        latents_mean=[0.5] * CHANNELS,
-        latents_std=[2.0] * CHANNELS,
-        **shape,
+        latents_mean=[0.5] * channels,
+        latents_std=[2.0] * channels,
+        **{**shape, **more},
     )
     return vae.eval()

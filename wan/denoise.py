@@ -26,47 +26,37 @@ def denoise(
     request: GenerationRequest,
     on_step: OnStep,
 ) -> torch.Tensor:
-    """Latents (1, channels, latent frames, height / 8, width / 8), float32.
+    """Latents (1, channels, latent frames, height / 8, width / 8), float32; smaller
+    where the VAE shrinks more.
 
     The first noise is drawn on the CPU: a seed starts from the same noise on every
     device.
     """
-    pipeline = model.pipeline
+    call = conditioning.call
+    pipeline = call.pipeline
     assert request.scheduler is not None and request.flow_shift is not None
     scheduler = make_scheduler(
         request.scheduler, request.flow_shift, pipeline.scheduler.config
     )
-    pipeline.scheduler = reporting(scheduler, on_step)
-    (latents,) = pipeline(
+
+    def told(done: int, _steps: int, latents: torch.Tensor) -> None:
+        on_step(done, call.steps, call.shown(latents))
+
+    pipeline.scheduler = reporting(scheduler, told)
+    latents: torch.Tensor = pipeline(
         prompt_embeds=conditioning.prompt_embeds,
         negative_prompt_embeds=conditioning.negative_prompt_embeds,
         width=request.width,
         height=request.height,
-        num_frames=request.num_frames,
         num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
-        latents=draw_noise(pipeline, request),
+        generator=torch.Generator("cpu").manual_seed(request.seed),
         max_sequence_length=model.variant.max_sequence_length,
         output_type="latent",
         return_dict=False,
-    )
-    result: torch.Tensor = latents
-    return result
-
-
-def draw_noise(pipeline: Any, request: GenerationRequest) -> torch.Tensor:
-    """What denoising starts from: the pipeline's own draw with this seed."""
-    noise: torch.Tensor = pipeline.prepare_latents(
-        batch_size=1,
-        num_channels_latents=pipeline.transformer.config.in_channels,
-        height=request.height,
-        width=request.width,
-        num_frames=request.num_frames,
-        dtype=torch.float32,
-        device=pipeline._execution_device,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
-    )
-    return noise
+        **call.arguments,
+    )[0]
+    return latents[:, :, call.extra_frames :]
 
 
 def load_scheduler(folder: Path) -> FlowMatchEulerDiscreteScheduler:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
-from engine.loading.checkpoint import load_component, load_tokenizer
 from engine.request import GenerationRequest
 from wan.variants import VARIANTS
 
@@ -19,7 +18,7 @@ PREVIEWS = Path(__file__).parent / "previews"
 
 
 class WanFamily:
-    """Text to video with Wan 2.1."""
+    """Text, images and videos to video with Wan 2.1, Wan 2.2 and SkyReels V2."""
 
     name = "wan"
     title = "Wan"
@@ -29,35 +28,19 @@ class WanFamily:
 
     def load(
         self,
-        variant: ModelVariant,  # noqa: ARG002 - each row has the same layout
+        variant: ModelVariant,
         weights: Mapping[str, Path],
         dtype: str,
         on_component: OnComponent,
     ) -> Any:
-        from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
-        from transformers import AutoTokenizer, UMT5EncoderModel
+        from wan.load import load
 
-        from wan.denoise import load_scheduler
-
-        def network(name: str, kind: Any, precision: str) -> Any:
-            on_component(name.replace("_", " "))
-            return load_component(kind, weights[name], precision)
-
-        pipeline = WanPipeline(
-            tokenizer=load_tokenizer(AutoTokenizer, weights["tokenizer"]),
-            text_encoder=network("text_encoder", UMT5EncoderModel, dtype),
-            transformer=network("transformer", WanTransformer3DModel, dtype),
-            # In bfloat16 its decoder shows banding.
-            vae=network("vae", AutoencoderKLWan, "float32"),
-            scheduler=load_scheduler(weights["scheduler"]),
-        )
-        pipeline.set_progress_bar_config(disable=True)  # the engine shows progress
-        return pipeline
+        return load(variant, weights, dtype, on_component)
 
     def encode(self, model: LoadedModel, request: GenerationRequest) -> Any:
-        from wan.encode import encode_prompts
+        from wan.encode import encode
 
-        return encode_prompts(model, request)
+        return encode(model, request)
 
     def denoise(
         self,

@@ -68,14 +68,19 @@ def lend(file: Path, uploads: Path) -> str:
 def ready_taker(
     field: str, services: Services, *preferred: str | None
 ) -> ModelVariant | None:
-    """The first model that takes ``field`` and whose files are here: of the
+    """The first model that goes on from ``field`` and whose files are here: of the
     ``preferred`` ones, else of all."""
     variants = all_variants()
     for model in (*preferred, *variants):
         variant = variants.get(model or "")
-        if variant and field in variant.media and services.missing(variant) is None:
+        if variant and _goes_on(field, variant) and services.missing(variant) is None:
             return variant
     return None
+
+
+def _goes_on(field: str, variant: ModelVariant) -> bool:
+    makes_anew = field == "source_video" and variant.source_video_use == "transform"
+    return field in variant.media and not makes_anew
 
 
 def continued(output: Output, variant: ModelVariant, uploads: Path) -> dict[str, Any]:

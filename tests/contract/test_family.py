@@ -1,52 +1,70 @@
 """What every family promises to the engine, with tiny weights or none."""
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from engine.errors import Cancelled
-from engine.family import FAMILIES, get_family
+from engine.errors import Cancelled, RequestError
+from engine.family import FAMILIES, all_variants, get_family, get_variant
 from engine.generate import Generator
+from engine.media.inputs import portable
 from engine.media.metadata import read_request
 from engine.media.video import VideoWriter, probe, read_frames
 from engine.request import GenerationRequest
+from engine.settings import Settings
 from engine.validate import accept
+from tests import tiny_wan_rows
 from tests.fakes import register_fake_family
 from tests.tiny_hyvideo import write_tiny_hyvideo
 from tests.tiny_ltx import write_tiny_ltx
 from tests.tiny_wan import write_tiny_wan
+from tests.tiny_wan_rows import write_tiny_row
 
 TINY_WEIGHTS = {
-    "wan": write_tiny_wan,
-    "ltx_video": write_tiny_ltx,
-    "hyvideo": write_tiny_hyvideo,
-    "fake": lambda folder: folder,
+    "wan-demo": write_tiny_wan,
+    "ltxv-demo": write_tiny_ltx,
+    "hyvideo-demo": write_tiny_hyvideo,
+    "fake-model": lambda folder: folder,
+    **{model: partial(write_tiny_row, model) for model in tiny_wan_rows.WRITERS},
 }
-"""How to write each family's first model in tiny: a new family adds a line."""
+"""How to write a model in tiny: a new family adds a line for its first one, and one for
+each that is made of other parts."""
 
-SMALL = {"width": 96, "height": 64, "num_frames": 9, "num_inference_steps": 2}
+SMALL = {"num_frames": 9, "num_inference_steps": 2}
 
-OPTIONAL = ("overlap_frames", "vae_tile_size", "true_cfg_scale")
+OPTIONAL = (
+    "overlap_frames",
+    "vae_tile_size",
+    "true_cfg_scale",
+    "guidance_scale_2",
+    "strength",
+)
 """Fields that may stay empty."""
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, "fake"])
-def family(request):
+@pytest.fixture(scope="module")
+def families():
+    """All of them, and the one that is told how to fail."""
     before = dict(FAMILIES)
     register_fake_family()
-    yield get_family(request.param)
+    yield [get_family(name) for name in FAMILIES]
     FAMILIES.clear()
     FAMILIES.update(before)
 
 
+@pytest.fixture(scope="module", params=TINY_WEIGHTS)
+def row(request, families):
+    return get_variant(request.param)
+
+
 @pytest.fixture(scope="module")
-def root(family, tmp_path_factory):
-    """A data root with tiny weights of the family's first model."""
-    root = tmp_path_factory.mktemp(family.name)
-    folder = root / "ckpts" / family.variants()[0].folder
-    TINY_WEIGHTS[family.name](folder)
+def root(row, tmp_path_factory):
+    """A data root with tiny weights of the row."""
+    root = tmp_path_factory.mktemp(row.id)
+    TINY_WEIGHTS[row.id](root / "ckpts" / row.folder)
     return root
 
 
@@ -56,13 +74,40 @@ def settings(settings, root):
 
 
 @pytest.fixture
-def request_of(family, settings):
+def request_of(row, settings, media):
+    """A small request with what the row can't do without."""
+
     def request_of(**values):
-        model = family.variants()[0].id
-        data = {"model": model, "prompt": "a red ball", "seed": 1, **SMALL, **values}
-        return accept(data, folder=None, settings=settings)
+        needed = {field: media[field] for field in row.required_media}
+        width, height = small_size(row)
+        size = {"width": width, "height": height, **SMALL}
+        data = {"model": row.id, "prompt": "a red ball", "seed": 1, **size, **needed}
+        return accept({**data, **values}, folder=None, settings=settings)
 
     return request_of
+
+
+@pytest.fixture
+def media(settings):
+    return media_in(settings.outputs)
+
+
+def media_in(folder):
+    """A value for each media field that a model may take."""
+    folder.mkdir(parents=True, exist_ok=True)
+    still, clip = folder / "still.png", folder / "clip.mp4"
+    Image.new("RGB", (96, 64), (250, 250, 250)).save(still)
+    with VideoWriter(clip, width=96, height=64, fps=8.0, tags={}) as video:
+        video.write(np.full((17, 64, 96, 3), 250, np.uint8))
+    return {
+        "image_start": str(still),
+        "image_end": str(still),
+        "image_refs": [str(still)],
+        "control_video": str(clip),
+        "control_mask": str(still),
+        "source_video": str(clip),
+        "conditions": [{"file": str(still), "frame_index": 8}],
+    }
 
 
 @pytest.fixture
@@ -72,14 +117,21 @@ def generator(settings):
     generator.close()
 
 
+def small_size(row):
+    """A small one, of what the row makes."""
+    least = row.limits.min_size
+    return max(96, least), max(64, least)
+
+
 def pixels(video):
     return np.stack(list(read_frames(video)))
 
 
-def test_each_row_is_complete_and_its_defaults_are_accepted(family, settings, media):
+def test_each_row_is_complete_and_its_defaults_are_accepted(families, tmp_path):
+    settings = Settings(root=tmp_path)
+    media = media_in(settings.outputs)
     fields = set(GenerationRequest.model_fields)
-    for variant in family.variants():
-        assert variant.family == family.name
+    for variant in all_variants().values():
         assert variant.title and variant.description and variant.licence
         assert set(variant.defaults) <= fields
         assert variant.media <= set(GenerationRequest.MEDIA_FIELDS)
@@ -90,28 +142,35 @@ def test_each_row_is_complete_and_its_defaults_are_accepted(family, settings, me
             folder=None,
             settings=settings,
         )
+        used = {"continue": "overlap_frames", "transform": "strength"}
+        with_source = used[variant.source_video_use]
+        assert (with_source in variant.defaults) == ("source_video" in variant.media)
         for field, default in variant.defaults.items():
-            if field != "overlap_frames":  # only with a source video
+            if field != with_source:
                 assert getattr(request, field) == default
-        if "source_video" in variant.media:
-            assert variant.defaults["overlap_frames"] >= 1
         unset = {name for name in fields if getattr(request, name) is None}
         assert unset <= {*GenerationRequest.MEDIA_FIELDS, *OPTIONAL}
 
 
-def test_ids_are_kebab_case_and_differ(family):
-    rows = family.variants()
+def test_ids_are_kebab_case_and_differ(families):
+    rows = [row for family in families for row in family.variants()]
+    assert all(
+        row.family == family.name for family in families for row in family.variants()
+    )
     assert all(row.id == row.id.lower() and " " not in row.id for row in rows)
     assert len({row.id for row in rows}) == len(rows)
 
 
-def test_a_request_becomes_a_right_video(generator, request_of, tmp_path):
+def test_a_request_becomes_a_right_video(
+    row, generator, settings, request_of, tmp_path
+):
     request = request_of()
     video = generator.generate(request, tmp_path / "a.mp4")
     info = probe(video)
-    assert (info.width, info.height, info.num_frames) == (96, 64, 9)
+    assert (info.width, info.height) == small_size(row)
+    assert info.num_frames == 9
     assert info.fps == pytest.approx(request.fps, abs=0.01)
-    assert read_request(video) == request
+    assert read_request(video) == portable(request, settings)
 
 
 def test_phases_and_steps_are_told_in_order(generator, request_of, tmp_path):
@@ -158,45 +217,34 @@ def test_the_negative_prompt_matters_under_guidance_and_only_there(
     assert np.array_equal(video("a blue cube", 1.0), video("", 1.0))
 
 
-def test_every_scheduler_of_the_first_row_makes_a_video(
-    family, generator, request_of, tmp_path
-):
-    for name in family.variants()[0].schedulers:
+def test_every_scheduler_of_a_row_makes_a_video(row, generator, request_of, tmp_path):
+    for name in row.schedulers:
         video = generator.generate(request_of(scheduler=name), tmp_path / "a.mp4")
         assert probe(video).num_frames == 9
 
 
-def test_a_single_frame_can_be_made(generator, request_of, tmp_path):
+def test_a_single_frame_can_be_made(row, generator, request_of, tmp_path):
+    if {"image_start", "image_end"} <= row.required_media:
+        with pytest.raises(RequestError, match="num_frames: must be at least 5"):
+            request_of(num_frames=1)
+        return
     video = generator.generate(request_of(num_frames=1), tmp_path / "a.mp4")
     assert probe(video).num_frames == 1
 
 
-@pytest.fixture
-def media(settings):
-    """A value for each media field that a model may take."""
-    settings.outputs.mkdir(parents=True, exist_ok=True)
-    still, clip = settings.outputs / "still.png", settings.outputs / "clip.mp4"
-    Image.new("RGB", (96, 64), (250, 250, 250)).save(still)
-    with VideoWriter(clip, width=96, height=64, fps=8.0, tags={}) as video:
-        video.write(np.full((9, 64, 96, 3), 250, np.uint8))
-    return {
-        "image_start": str(still),
-        "image_end": str(still),
-        "source_video": str(clip),
-        "conditions": [{"file": str(still), "frame_index": 8}],
-    }
-
-
 def test_each_medium_that_a_row_takes_changes_the_video(
-    family, generator, request_of, media, tmp_path
+    row, generator, request_of, media, tmp_path
 ):
     plain = pixels(
         generator.generate(request_of(fps=8, num_frames=17), tmp_path / "plain.mp4")
     )
-    for field in family.variants()[0].media & media.keys():
-        request = request_of(fps=8, num_frames=17, **{field: media[field]})
+    for field in row.media - row.required_media:
+        given = {field: media[field]}
+        if field == "control_mask":
+            given["control_video"] = media["control_video"]
+        request = request_of(fps=8, num_frames=17, **given)
         made = pixels(generator.generate(request, tmp_path / f"{field}.mp4"))
-        before = 9 - request.overlap_frames if field == "source_video" else 0
+        before = 17 - request.overlap_frames if request.overlap_frames else 0
         assert len(made) == before + len(plain)
         assert not np.array_equal(made[before:], plain)
 

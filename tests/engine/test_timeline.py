@@ -156,3 +156,24 @@ def test_a_clip_is_as_long_as_it_is_at_the_videos_rate(problems):
     conditions = [pin("nine.mp4", 0), pin("still.png", 5)]
     assert problems(conditions=conditions, fps=4) == {}
     assert "meet" in problems(conditions=conditions, fps=8)["conditions"]
+
+
+def test_a_video_that_is_made_anew_has_a_frame_for_each(problems):
+    given = {"model": "wan-demo", "source_video": "nine.mp4", "num_frames": 17}
+    assert problems(**given, fps=16) == {}
+    assert problems(**given, fps=8) == {
+        "source_video": "has 9 frames at 8 frames per second, too few for a video of "
+        "17; it is enough for 9"
+    }
+    assert problems(**given, fps=16, overlap_frames=5) == {
+        "overlap_frames": "wan-demo makes a source video anew, it continues none; "
+        "leave it out"
+    }
+
+
+def test_images_at_both_ends_need_frames_between(problems):
+    images = {"image_start": "still.png", "image_end": "still.png"}
+    assert problems(**images, num_frames=5) == {}
+    assert problems(**images, num_frames=1) == {
+        "num_frames": "must be at least 5 to go from one image to another, is 1"
+    }

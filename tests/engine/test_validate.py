@@ -11,7 +11,13 @@ from engine.validate import MOST_JSON_BYTES, accept, read_json
 from tests.fakes import VARIANT
 
 PIN = {"file": "a.png", "frame_index": 0}
-OPTIONAL = ("overlap_frames", "vae_tile_size", "true_cfg_scale")
+OPTIONAL = (
+    "overlap_frames",
+    "vae_tile_size",
+    "true_cfg_scale",
+    "guidance_scale_2",
+    "strength",
+)
 
 pytestmark = pytest.mark.usefixtures("use_fake_family")
 

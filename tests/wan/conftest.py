@@ -1,5 +1,6 @@
 """Tiny Wan models for the tests of this folder."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from engine.family import LoadedModel, get_variant
 from engine.loading.weights import components_in
 from engine.request import GenerationRequest
 from tests.tiny_wan import write_tiny_wan
+from tests.tiny_wan_rows import write_tiny_row
 from wan import FAMILY
 
 
@@ -54,7 +56,37 @@ def request_of():
     return request_of
 
 
-def load(folder: Path) -> LoadedModel:
-    variant = get_variant("wan-demo")
+@pytest.fixture(scope="session")
+def row_folder(tmp_path_factory):
+    """The folder of a tiny model in the layout of a row."""
+
+    @cache
+    def row_folder(model: str) -> Path:
+        return write_tiny_row(model, tmp_path_factory.mktemp(model))
+
+    return row_folder
+
+
+@pytest.fixture
+def load_row(row_folder):
+    """A tiny model in the layout of a row, loaded."""
+    return lambda model: load(row_folder(model), model)
+
+
+@pytest.fixture
+def row_request(request_of):
+    """A small complete request to a row, with its own defaults beside the size."""
+
+    def row_request(model: str, **values) -> GenerationRequest:
+        own = get_variant(model).defaults
+        names = own.keys() & {"flow_shift", "fps", "guidance_scale_2"}
+        kept = {name: own[name] for name in names}
+        return request_of(**{"guidance_scale": 4.0, "model": model, **kept, **values})
+
+    return row_request
+
+
+def load(folder: Path, model: str = "wan-demo") -> LoadedModel:
+    variant = get_variant(model)
     pipeline = FAMILY.load(variant, components_in(folder), "float32", lambda name: None)
     return LoadedModel(variant, pipeline)

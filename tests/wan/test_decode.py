@@ -7,6 +7,7 @@ from engine.loading.weights import components_in
 from tests.tiny_wan import CHANNELS, make_vae
 from wan import FAMILY
 from wan.decode import decode_chunks, to_uint8
+from wan.variants import DEMO
 
 
 @pytest.fixture(params=[True, False], ids=["patched", "wans-own"])
@@ -51,7 +52,7 @@ def test_chunks_need_no_gradients(vae):
 @pytest.mark.parametrize("folder", ["tiny_folder", "tiny_folder_with_wans_vae"])
 def test_frames_are_those_of_diffusers_own_pipeline(folder, request):
     pipeline = FAMILY.load(
-        None,
+        DEMO,
         components_in(request.getfixturevalue(folder)),
         "float32",
         lambda name: None,

@@ -1,4 +1,5 @@
-from wan.variants import SCHEDULERS, VARIANTS
+from engine.family import get_variant
+from wan.variants import SCHEDULERS, VARIANTS, kind_of
 
 
 def test_ids_say_version_task_and_size():
@@ -6,20 +7,62 @@ def test_ids_say_version_task_and_size():
         "wan-demo",
         "wan2.1-t2v-1.3b",
         "wan2.1-t2v-14b",
+        "wan2.1-i2v-14b-480p",
+        "wan2.1-i2v-14b-720p",
+        "wan2.1-flf2v-14b-720p",
+        "wan2.2-t2v-a14b",
+        "wan2.2-i2v-a14b",
+        "wan2.2-ti2v-5b",
     ]
 
 
+PUBLISHED = {
+    "wan2.1-t2v-1.3b": (832, 480, 81, 16, 50, 6.0, 8.0),
+    "wan2.1-t2v-14b": (832, 480, 81, 16, 50, 5.0, 3.0),
+    "wan2.1-i2v-14b-480p": (832, 480, 81, 16, 40, 5.0, 3.0),
+    "wan2.1-i2v-14b-720p": (1280, 720, 81, 16, 40, 5.0, 5.0),
+    "wan2.1-flf2v-14b-720p": (1280, 720, 81, 16, 50, 5.5, 16.0),
+    "wan2.2-t2v-a14b": (832, 480, 81, 16, 40, 4.0, 12.0),
+    "wan2.2-i2v-a14b": (832, 480, 81, 16, 40, 3.5, 5.0),
+    "wan2.2-ti2v-5b": (1280, 704, 121, 24, 50, 5.0, 5.0),
+}
+FIELDS = (
+    "width",
+    "height",
+    "num_frames",
+    "fps",
+    "num_inference_steps",
+    "guidance_scale",
+    "flow_shift",
+)
+
+
 def test_real_models_have_their_published_defaults():
+    rows = {variant.id: variant for variant in VARIANTS[1:]}
+    assert {
+        model: tuple(row.defaults[field] for field in FIELDS)
+        for model, row in rows.items()
+    } == PUBLISHED
+
+
+def test_real_models_come_from_the_hub_in_diffusers_layout():
     for variant in VARIANTS[1:]:
-        defaults = variant.defaults
-        assert (defaults["width"], defaults["height"]) == (832, 480)
-        assert (defaults["num_frames"], defaults["fps"]) == (81, 16.0)
-        assert defaults["num_inference_steps"] == 50
-        assert defaults["scheduler"] in SCHEDULERS
-        assert variant.hub is not None and variant.hub.endswith("-Diffusers")
+        assert variant.defaults["scheduler"] in SCHEDULERS
+        assert variant.hub is not None and variant.hub.lower().endswith("-diffusers")
 
 
 def test_the_demo_runs_without_guidance():
     demo = VARIANTS[0]
     assert demo.hub is None
     assert demo.defaults["guidance_scale"] == 1.0
+
+
+def test_pairs_change_at_their_published_noise_levels():
+    assert kind_of(get_variant("wan2.2-t2v-a14b")).boundary_ratio == 0.875
+    assert kind_of(get_variant("wan2.2-i2v-a14b")).boundary_ratio == 0.9
+    assert kind_of(get_variant("wan2.2-ti2v-5b")).boundary_ratio is None
+
+
+def test_wan_2_2_5b_makes_whole_cells_only():
+    limits = get_variant("wan2.2-ti2v-5b").limits
+    assert limits.snap_size(720) == 704
