@@ -25,6 +25,8 @@ from engine.loading.weights import components_in
 from engine.progress import Progress, ignore, never
 from engine.request import GenerationRequest
 from engine.settings import Settings
+from tests.tiny_framepack import write_tiny_framepack
+from tests.tiny_hunyuan15 import write_tiny_hunyuan15
 from tests.tiny_hyvideo import write_tiny_hyvideo, write_tiny_i2v
 from tests.tiny_wan import write_tiny_wan
 
@@ -68,8 +70,9 @@ def install_fake_cuda() -> None:
 
 def generate(model: LoadedModel, picture: Path) -> tuple[torch.Tensor, np.ndarray]:
     variant = model.variant
-    values = {"model": variant.id, "prompt": "a red ball", "seed": 1, "width": 64}
-    values |= {"height": 64, "num_frames": 9, "guidance_scale": 3.0}
+    side, frames = (32, 37) if variant.limits.in_sections else (64, 9)
+    values = {"model": variant.id, "prompt": "a red ball", "seed": 1, "width": side}
+    values |= {"height": side, "num_frames": frames, "guidance_scale": 3.0}
     # Euler's timesteps aren't whole: rounding them to bfloat16 would show.
     values |= {"scheduler": "euler", "num_inference_steps": 3}
     values |= dict.fromkeys(variant.required_media, str(picture))
@@ -139,6 +142,9 @@ def main(folder: Path) -> None:
     compare("hyvideo-demo", write_tiny_hyvideo(folder / "hyvideo"))
     own = write_tiny_i2v(folder / "i2v", "token_replace")
     compare("hunyuan-video-i2v", own)
+    newer = write_tiny_hunyuan15(folder / "1.5", from_image=True)
+    compare("hunyuan-video-1.5-i2v-480p", newer)
+    compare("framepack-i2v", write_tiny_framepack(folder / "framepack"))
     compare_int8(folder)
     print("default device:", torch.get_default_device())
 

@@ -85,7 +85,10 @@ def test_no_memory_profile_changes_a_result(tmp_path):
         program, capture_output=True, text=True, check=False, cwd=PROJECT
     )
     assert done.returncode == 0, done.stderr
-    rows = ("wan-demo", "hyvideo-demo", "hunyuan-video-i2v")
+    rows = (
+        *("wan-demo", "hyvideo-demo", "hunyuan-video-i2v"),
+        *("hunyuan-video-1.5-i2v-480p", "framepack-i2v"),
+    )
     expected = [f"{row}, profile {n}: same" for row in rows for n in "12345"]
     expected += [f"int8, profile {profile}: same" for profile in "12345"]
     # mmgp's greeting must not be among the lines: stdout belongs to the app.
