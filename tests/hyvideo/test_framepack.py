@@ -1,6 +1,8 @@
 """FramePack gives what diffusers' own pipeline gives, section by section, in memory
 that doesn't grow with the video."""
 
+import json
+import shutil
 import weakref
 from pathlib import Path
 
@@ -330,6 +332,17 @@ def test_a_gpus_precisions_go_together(folder, request_of, row):
 def test_only_the_backwards_order_takes_an_end_image():
     assert "image_end" in get_variant(INVERTED).media
     assert "image_end" not in get_variant(VANILLA).media
+
+
+def test_a_transformer_under_its_authors_class_name_is_taken(folder, tmp_path):
+    copy = tmp_path / "transformer"
+    shutil.copytree(folder / "transformer", copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["_class_name"] = "HunyuanVideoTransformer3DModelPacked"
+    (copy / "config.json").write_text(json.dumps(config))
+    weights = {**components_in(folder), "transformer": copy}
+    loaded = FAMILY.load(get_variant(VANILLA), weights, "float32", lambda name: None)
+    assert loaded.transformer.image_projection is not None
 
 
 def test_a_folder_of_the_real_layout_is_complete(folder):
