@@ -11,6 +11,8 @@ from diffusers import (
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
 )
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
@@ -95,6 +97,20 @@ def _wan_2_2_5b() -> Any:
     )
 
 
+def _vace() -> Any:
+    """It sees the latents of what stays and of what changes, and an 8 x 8 mask."""
+    transformer = make_transformer(
+        WanVACETransformer3DModel,
+        channels=CHANNELS,
+        vace_layers=[0],
+        vace_in_channels=2 * CHANNELS + 8 * 8,
+    )
+    # They start at zero, and the controls would count for nothing.
+    for block in transformer.vace_blocks:
+        torch.nn.init.normal_(block.proj_out.weight, std=0.3)
+    return WanVACEPipeline(**_parts(), transformer=transformer)
+
+
 def _text_transformer() -> Any:
     return make_transformer(channels=CHANNELS)
 
@@ -118,5 +134,6 @@ WRITERS = {
     "wan2.2-t2v-a14b": lambda: _pair(WanPipeline, 0.875, _text_transformer),
     "wan2.2-i2v-a14b": lambda: _pair(WanImageToVideoPipeline, 0.9, _image_transformer),
     "wan2.2-ti2v-5b": _wan_2_2_5b,
+    "wan2.1-vace-1.3b": _vace,
 }
 """Row → what makes its tiny pipeline."""

@@ -10,6 +10,8 @@ from diffusers import (
     AutoencoderKLWan,
     WanPipeline,
     WanTransformer3DModel,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
 )
 from transformers import (
     AutoImageProcessor,
@@ -25,8 +27,12 @@ from wan.denoise import load_scheduler
 from wan.tasks import ImageToVideo
 from wan.variants import kind_of
 
-PIPELINES = {"text": WanPipeline, "image": ImageToVideo}
-"""The task that a row was trained for → diffusers' pipeline for it."""
+CLASSES = {
+    "text": (WanPipeline, WanTransformer3DModel),
+    "image": (ImageToVideo, WanTransformer3DModel),
+    "vace": (WanVACEPipeline, WanVACETransformer3DModel),
+}
+"""The task that a row was trained for → diffusers' pipeline and transformer for it."""
 
 
 def load(
@@ -42,23 +48,23 @@ def load(
         return load_component(kind, weights[name], precision)
 
     kind = kind_of(variant)
+    pipeline_class, transformer_class = CLASSES[kind.task]
+    config: dict[str, Any] = {}
     parts = {
         "tokenizer": load_tokenizer(AutoTokenizer, weights["tokenizer"]),
         "text_encoder": network("text_encoder", UMT5EncoderModel, dtype),
-        "transformer": network("transformer", WanTransformer3DModel, dtype),
+        "transformer": network("transformer", transformer_class, dtype),
         # In bfloat16 its decoder shows banding.
         "vae": network("vae", AutoencoderKLWan, "float32"),
         "scheduler": load_scheduler(weights["scheduler"]),
     }
     if kind.boundary_ratio is not None:
-        parts["transformer_2"] = network("transformer_2", WanTransformer3DModel, dtype)
+        parts["transformer_2"] = network("transformer_2", transformer_class, dtype)
+        config["boundary_ratio"] = kind.boundary_ratio
+    if kind.expand_timesteps:
+        config["expand_timesteps"] = True
     if "image_encoder" in weights:
         processor = load_tokenizer(AutoImageProcessor, weights["image_processor"])
         parts["image_processor"] = processor
         parts["image_encoder"] = network("image_encoder", CLIPVisionModel, "float32")
-    pipeline = PIPELINES[kind.task](
-        **parts,
-        boundary_ratio=kind.boundary_ratio,
-        expand_timesteps=kind.expand_timesteps,
-    )
-    return fit_scale(pipeline)
+    return fit_scale(pipeline_class(**parts, **config))

@@ -12,6 +12,7 @@ from engine.family import LoadedModel
 from engine.media.frames import load_clip, load_image
 from engine.request import GenerationRequest
 from wan.call import Call, share
+from wan.vace import from_controls
 from wan.variants import kind_of
 
 
@@ -31,6 +32,8 @@ def prepare(model: LoadedModel, request: GenerationRequest) -> Call:
 
     Raises ``UnreadableFile``.
     """
+    if kind_of(model.variant).task == "vace":
+        return from_controls(model, request)
     if request.image_start is not None:
         return from_images(model, request)
     if request.source_video is not None:

@@ -242,6 +242,30 @@ TI2V_5B = replace(
     media=IMAGE,
 )
 
+VACE_14B = replace(
+    T2V_14B,
+    id="wan2.1-vace-14b",
+    title="Wan 2.1 VACE 14B",
+    description="Follows a control video, makes masked parts of it anew, or shows the "
+    "people and things of reference images: 480p and 720p, for GPUs from 12 GB with "
+    "much main memory.",
+    defaults={**DEFAULTS_14B, "flow_shift": 16.0},
+    folder="wan2.1-vace-14b",
+    hub="Wan-AI/Wan2.1-VACE-14B-diffusers",
+    gigabytes=75,
+    media=frozenset({"control_video", "control_mask", "image_refs"}),
+)
+
+VACE_1_3B = replace(
+    VACE_14B,
+    id="wan2.1-vace-1.3b",
+    title="Wan 2.1 VACE 1.3B",
+    description="The same at 480p, for GPUs from 8 GB.",
+    folder="wan2.1-vace-1.3b",
+    hub="Wan-AI/Wan2.1-VACE-1.3B-diffusers",
+    gigabytes=19,
+)
+
 VARIANTS = (
     DEMO,
     T2V_1_3B,
@@ -252,6 +276,8 @@ VARIANTS = (
     T2V_A14B,
     I2V_A14B,
     TI2V_5B,
+    VACE_1_3B,
+    VACE_14B,
 )
 
 
@@ -259,7 +285,7 @@ VARIANTS = (
 class Kind:
     """What a row's files are, where their configurations don't say it."""
 
-    task: Literal["text", "image"] = "text"
+    task: Literal["text", "image", "vace"] = "text"
     """What its transformer was trained for. "image" takes the start image's latents as
     further channels."""
     boundary_ratio: float | None = None
@@ -276,6 +302,8 @@ KINDS: Mapping[str, Kind] = {
     T2V_A14B.id: Kind("text", boundary_ratio=0.875),
     I2V_A14B.id: Kind("image", boundary_ratio=0.9),
     TI2V_5B.id: Kind("text", expand_timesteps=True),
+    VACE_1_3B.id: Kind("vace"),
+    VACE_14B.id: Kind("vace"),
 }
 
 

@@ -35,10 +35,21 @@ def load_image(path: str | Path, width: int, height: int) -> np.ndarray:
     import numpy as np
     from PIL import Image, ImageOps
 
-    with _opened(Path(path)) as image:
-        upright = _as_rgb(ImageOps.exif_transpose(image))
-    fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+    picture = read_image(path)
+    fitted = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
     return np.asarray(fitted)
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The picture in its own size, RGB: turned as its EXIF says, what is transparent
+    over black.
+
+    Raises ``UnreadableFile``.
+    """
+    from PIL import ImageOps
+
+    with _opened(Path(path)) as image:
+        return _as_rgb(ImageOps.exif_transpose(image))
 
 
 def load_clip(

@@ -177,3 +177,28 @@ def test_images_at_both_ends_need_frames_between(problems):
     assert problems(**images, num_frames=1) == {
         "num_frames": "must be at least 5 to go from one image to another, is 1"
     }
+
+
+VACE = {"model": "wan2.1-vace-1.3b", "width": 128, "height": 128}
+
+
+def test_a_control_video_has_a_frame_for_each(problems):
+    assert problems(**VACE, fps=16, control_video="nine.mp4") == {}
+    assert problems(**VACE, fps=8, control_video="nine.mp4") == {
+        "control_video": "has 9 frames at 8 frames per second, too few for a video of "
+        "17; it is enough for 9"
+    }
+
+
+def test_a_mask_is_a_picture_or_as_long_as_the_video(problems):
+    control = {**VACE, "fps": 16, "control_video": "nine.mp4"}
+    assert problems(**control, control_mask="still.png") == {}
+    assert problems(**control, control_mask="nine.mp4") == {}
+    said = problems(**control, control_mask="three.mp4")
+    assert said["control_mask"].startswith("has 6 frames at 16 frames per second")
+
+
+def test_a_mask_needs_a_control_video(problems):
+    assert problems(**VACE, control_mask="still.png") == {
+        "control_mask": "needs a control video, of which it says what to make anew"
+    }
