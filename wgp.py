@@ -1,4 +1,5 @@
-"""Makes videos: serves the page, or runs a file of requests with ``--process``."""
+"""Makes videos: serves the page, runs a file of requests with ``--process``, or says
+with ``--inspect`` what a file is."""
 
 from __future__ import annotations
 
@@ -25,6 +26,10 @@ def main(
             from app.cli import process
 
             return process(options, worker)
+        if options.inspect is not None:
+            from app.inspect import inspect
+
+            return inspect(options)
         from app.ui.launch import serve
 
         return serve(options, worker)

@@ -18,6 +18,8 @@ class Options:
 
     settings: Settings
     process: str | None = None
+    inspect: str | None = None
+    model: str | None = None
     output_dir: Path | None = None
     dry_run: bool = False
     json: bool = False
@@ -41,6 +43,10 @@ def parse(argv: list[str] | None) -> Options:
     found = parser.parse_args(argv)
     if found.process is None and (found.output_dir or found.dry_run or found.json):
         parser.error("--output-dir, --dry-run and --json go with --process FILE")
+    if found.inspect is None and found.model:
+        parser.error("--model goes with --inspect FILE")
+    if found.inspect is not None and found.process is not None:
+        parser.error("--inspect and --process don't go together")
     given = {
         name: value
         for name in Settings.model_fields
@@ -53,6 +59,8 @@ def parse(argv: list[str] | None) -> Options:
     return Options(
         settings=read_settings(folder / "app.json", **{**given, "root": root}),
         process=found.process,
+        inspect=found.inspect,
+        model=found.model,
         output_dir=found.output_dir and found.output_dir.expanduser().resolve(),
         dry_run=found.dry_run,
         json=found.json,
@@ -112,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--verbose", type=int, metavar="N", help=described["verbose"])
     _add_process_options(parser)
+    _add_inspect_options(parser)
     return parser
 
 
@@ -130,6 +139,18 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
     )
     file.add_argument(
         "--json", action="store_true", help="print one JSON event per line"
+    )
+
+
+def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
+    file = parser.add_argument_group("a look at a file")
+    file.add_argument(
+        "--inspect",
+        metavar="FILE",
+        help="say what a checkpoint, LoRA, queue, request or video is, as JSON",
+    )
+    file.add_argument(
+        "--model", metavar="ID", help="whether this model could use the checkpoint"
     )
 
 

@@ -266,9 +266,8 @@ def _is_another(layout: Layout, stored: Stored) -> bool:
 
 
 def _naming(layout: Layout, own: dict[str, str], *, by_authors: bool) -> str:
-    names = "its authors' names" if by_authors else "diffusers' names"
-    if not layout.mark and layout.title:
-        names = "its own names"
+    library = "diffusers" if layout.family else "transformers"
+    names = "its authors' names" if by_authors else f"{library}' names"
     prefix = prefix_of(own)
     return f"{names} after {prefix}" if prefix else names
 

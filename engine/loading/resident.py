@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from engine.errors import Cancelled
+from engine.errors import Cancelled, MissingWeights
 from engine.family import LoadedModel, ModelVariant, get_family
 from engine.loading.download import get_weights
 from engine.loading.interrupt import interruptible_load
 from engine.loading.memory import empty_caches
+from engine.loading.networks import check_files
 from engine.loading.offload import choose_device, choose_dtype, place
 from engine.loading.precision import choose_files, free_memory
+from engine.loading.weights import find_weights
 from engine.progress import Progress
 from engine.settings import Settings
 
@@ -41,6 +44,9 @@ class ResidentModel:
         """
         if self._model is not None and self._model.variant.id == variant.id:
             return self._model
+        if self._model is not None:
+            # A damaged file of the next one mustn't cost the one that works.
+            check_files(_present_files(variant, self._settings))
         self.release()
         empty_caches(self.device)  # a load that was cancelled may have left something
         chosen = choose_files(variant, *free_memory(self.device))
@@ -79,3 +85,10 @@ class ResidentModel:
         self._model.release()
         self._model = None
         empty_caches(self.device)
+
+
+def _present_files(variant: ModelVariant, settings: Settings) -> dict[str, Path]:
+    try:
+        return find_weights(variant, settings)
+    except MissingWeights:  # they are downloaded, and checked as they are loaded
+        return {}

@@ -27,7 +27,7 @@ def _rename_transformer(shapes: Shapes) -> Sources:
     import torch
 
     rows = number_rows(shapes)
-    width = shapes["img_in.proj.weight"][0]
+    width = shapes.get("img_in.proj.weight", (WIDTH,))[0]
     if width > WIDTH:
         raise ValueError(f"it is {width} wide; the published one is {WIDTH}")
     padding = torch.full((WIDTH - width,), -1)

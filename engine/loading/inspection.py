@@ -1,0 +1,262 @@
+"""Says what a checkpoint or a LoRA is, and whether a model could use it, by its headers
+alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import MissingWeights, UnreadableFile
+from engine.family import ModelVariant
+from engine.loading.layouts.layout import Layout
+from engine.loading.layouts.table import is_lora, layout_of, networks_in
+from engine.loading.lora_header import LoraHeader, read_lora, unmatched_layers
+from engine.loading.matching import Match, first, match, shapes_of
+from engine.loading.networks import class_name, find_class
+from engine.loading.stored import Stored, read_stored
+from engine.loading.weights import find_weights
+from engine.settings import Settings
+
+MOST_NAMES = 10
+"""Of tensors that don't fit, in a report."""
+
+WHOLE_MODEL = "model_index.json"
+
+
+@dataclass(frozen=True)
+class NetworkReport:
+    """What the loader found about one network in a file."""
+
+    network: str
+    component: str
+    family: str
+    kind: str
+    """Name of the class in diffusers or transformers."""
+    layout: str
+    matched: int
+    """Tensors of the network that the file has."""
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    different: tuple[str, ...]
+
+
+def inspect_weights(
+    place: Path, variant: ModelVariant | None, settings: Settings
+) -> dict[str, Any]:
+    """What ``place`` holds: a file, the index of its parts, or a folder; as the values
+    of a JSON object. With ``variant`` it is held against that model.
+
+    Raises ``UnreadableFile`` when it is damaged; what is sound but doesn't fit is
+    reported with ``usable`` false and the ``reason``.
+    """
+    if (place / WHOLE_MODEL).is_file():
+        return _inspect_model(place, variant, settings)
+    stored = read_stored(place)
+    if is_lora(stored.weights):
+        return _inspect_lora(stored, variant, settings)
+    report: dict[str, Any] = {
+        "kind": "checkpoint",
+        "container": stored.container,
+        "files": len(stored.headers),
+        "precision": stored.precision,
+        "tensors": len(stored.tensors),
+    }
+    found, reasons = [], []
+    names = _classes_in(stored)
+    for name in names:
+        try:
+            network = _match(name, stored, variant, settings)
+        except UnreadableFile as error:
+            reasons.append(str(error))
+            continue
+        found.append(_network_report(name, network))
+        try:
+            network.check()
+        except UnreadableFile as error:
+            reasons.append(str(error))
+    if not found and not reasons:
+        reasons.append(
+            f"{place} holds no network that is known by the names of its tensors"
+        )
+    families = {layout_of(name).family for name in names} - {""}
+    family = {"family": next(iter(families), None)}
+    return report | family | _summary(found) | _verdict(reasons)
+
+
+def _classes_in(stored: Stored) -> list[str]:
+    if stored.config is not None and (name := class_name(stored)):
+        return [name]
+    return list(networks_in(stored.weights))
+
+
+def _match(
+    name: str, stored: Stored, variant: ModelVariant | None, settings: Settings
+) -> Match:
+    """Against the row's own class and configuration, where its files are here."""
+    layout = layout_of(name)
+    if variant is not None and layout.family not in ("", variant.family):
+        raise UnreadableFile(
+            f"{stored.place} holds a {layout.title}, which is for another family of "
+            f"models than {variant.id}. Use the file that belongs to the model"
+        )
+    config: Mapping[str, Any] = {}
+    if variant is not None and (own := _own_files(variant, layout, settings)):
+        name = class_name(own) or name
+        config = _config_of(name, own)
+    kind = find_class(name)
+    if kind is None:
+        raise UnreadableFile(
+            f"{stored.place} is for {name}, a class that this app doesn't know"
+        )
+    return match(kind, stored, config)
+
+
+def _own_files(
+    variant: ModelVariant, layout: Layout, settings: Settings
+) -> Stored | None:
+    """The row's own files for this component."""
+    try:
+        place = find_weights(variant, settings).get(layout.component)
+        return read_stored(place) if place is not None else None
+    except (MissingWeights, UnreadableFile):
+        return None
+
+
+def _config_of(name: str, own: Stored) -> dict[str, Any]:
+    kind = find_class(name)
+    if own.config is None or kind is None:
+        return {}
+    if hasattr(kind, "config_class"):
+        config = kind.config_class.from_pretrained(own.config, local_files_only=True)
+        return dict(config.to_dict())
+    config = kind.load_config(own.config, local_files_only=True)
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def _network_report(name: str, found: Match) -> NetworkReport:
+    return NetworkReport(
+        network=found.layout.title,
+        component=found.layout.component,
+        family=found.layout.family,
+        kind=name,
+        layout=found.naming,
+        matched=len(found.shapes) - len(found.unexpected) - len(found.different),
+        missing=found.missing,
+        unexpected=found.unexpected,
+        different=found.different,
+    )
+
+
+def _summary(found: list[NetworkReport]) -> dict[str, Any]:
+    unmatched = sum(
+        len(each.missing) + len(each.unexpected) + len(each.different) for each in found
+    )
+    networks = [
+        {
+            key: list(value[:MOST_NAMES]) if isinstance(value, tuple) else value
+            for key, value in asdict(each).items()
+            if key not in ("missing", "unexpected", "different") or value
+        }
+        for each in found
+    ]
+    return {
+        "layout": found[0].layout if found else None,
+        "matched": sum(each.matched for each in found),
+        "unmatched": unmatched,
+        "networks": networks,
+    }
+
+
+def _verdict(reasons: list[str]) -> dict[str, Any]:
+    if not reasons:
+        return {"usable": True}
+    return {"usable": False, "reason": "; ".join(reasons)}
+
+
+def _inspect_model(
+    folder: Path, variant: ModelVariant | None, settings: Settings
+) -> dict[str, Any]:
+    """A whole model in diffusers layout."""
+    components = {
+        part.name: inspect_weights(part, variant, settings)
+        for part in sorted(folder.iterdir())
+        if (part / "config.json").is_file()
+    }
+    parts = list(components.values())
+    reasons = [part["reason"] for part in parts if not part["usable"]]
+    families = [part["family"] for part in parts if part["family"]]
+    return {
+        "kind": "checkpoint",
+        "container": "folder in diffusers layout",
+        "family": families[0] if families else None,
+        "layout": "diffusers' folder",
+        "precision": {name: part["precision"] for name, part in components.items()},
+        "tensors": sum(part["tensors"] for part in parts),
+        "matched": sum(part["matched"] for part in parts),
+        "unmatched": sum(part["unmatched"] for part in parts),
+        "networks": [network for part in parts for network in part["networks"]],
+        **_verdict(reasons),
+    }
+
+
+def _inspect_lora(
+    stored: Stored, variant: ModelVariant | None, settings: Settings
+) -> dict[str, Any]:
+    lora = read_lora(stored.tensors)
+    reasons = _lora_reasons(stored, lora, variant)
+    unmatched = None if reasons else _unmatched(lora, variant, settings)
+    if unmatched:
+        reasons.append(
+            f"{stored.place} changes {first(tuple(unmatched))}, which "
+            f"{variant.id if variant else 'the model'} doesn't have or has in another "
+            "size"
+        )
+    return {
+        "kind": "lora",
+        "family": lora.family,
+        "layout": f"names after {lora.prefix}" if lora.prefix else "plain names",
+        "precision": stored.precision,
+        "ranks": list(lora.ranks),
+        "tensors": len(stored.tensors),
+        "layers": len(lora.layers),
+        "matched": None if unmatched is None else len(lora.layers) - len(unmatched),
+        "unmatched": None if unmatched is None else len(unmatched),
+        **_verdict(reasons),
+    }
+
+
+def _lora_reasons(
+    stored: Stored, lora: LoraHeader, variant: ModelVariant | None
+) -> list[str]:
+    reasons = []
+    if lora.incomplete:
+        reasons.append(f"{stored.place} has only half of {first(lora.incomplete)}")
+    if lora.unknown:
+        reasons.append(
+            f"{stored.place} has {first(lora.unknown)}, which belong to no LoRA"
+        )
+    if lora.family is None:
+        reasons.append(f"{stored.place} is for layers of no family that is known")
+    elif variant is not None and lora.family != variant.family:
+        reasons.append(
+            f"{stored.place} is a LoRA for {lora.family}; {variant.id} is of the "
+            f"family {variant.family}"
+        )
+    return reasons
+
+
+def _unmatched(
+    lora: LoraHeader, variant: ModelVariant | None, settings: Settings
+) -> list[str] | None:
+    """``None`` when there is no network here to hold it against."""
+    if variant is None:
+        return None
+    layout = Layout("", "", "transformer", "", "", lambda _: {}, lambda _: {})
+    own = _own_files(variant, layout, settings)
+    name = class_name(own, "transformer") if own else None
+    kind = find_class(name) if name else None
+    if own is None or name is None or kind is None:
+        return None
+    return unmatched_layers(lora, name, shapes_of(match(kind, own, {}).network))
