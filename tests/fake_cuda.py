@@ -29,6 +29,7 @@ from tests.tiny_framepack import write_tiny_framepack
 from tests.tiny_hunyuan15 import write_tiny_hunyuan15
 from tests.tiny_hyvideo import write_tiny_hyvideo, write_tiny_i2v
 from tests.tiny_wan import write_tiny_wan
+from tests.tiny_wan_rows import write_tiny_row
 
 GIB = 1 << 30
 CUDA_FUNCTIONS = {
@@ -139,6 +140,8 @@ def main(folder: Path) -> None:
     install_fake_cuda()
     gc.freeze()  # mmgp collects garbage dozens of times: let it skip the libraries
     compare("wan-demo", write_tiny_wan(folder / "wan"))
+    for row in ("wan2.1-i2v-14b-480p", "wan2.2-i2v-a14b", "wan2.2-ti2v-5b"):
+        compare(row, write_tiny_row(row, folder / row))
     compare("hyvideo-demo", write_tiny_hyvideo(folder / "hyvideo"))
     own = write_tiny_i2v(folder / "i2v", "token_replace")
     compare("hunyuan-video-i2v", own)

@@ -181,7 +181,9 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def compile_blocks(pipeline: Any) -> None:
-    """Compile the denoiser's repeated blocks at their first use, which takes a while
+    """Compile the denoisers' repeated blocks at their first use, which takes a while
     once and makes every step faster."""
-    if hasattr(pipeline, "transformer"):
-        pipeline.transformer.compile_repeated_blocks()
+    for name in DENOISERS:
+        denoiser = getattr(pipeline, name, None)
+        if denoiser is not None:
+            denoiser.compile_repeated_blocks()

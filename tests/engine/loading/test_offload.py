@@ -8,6 +8,7 @@ import torch
 from engine.errors import UserError
 from engine.loading.offload import (
     GIB,
+    budgets_of,
     choose_device,
     choose_dtype,
     choose_placement,
@@ -79,6 +80,15 @@ def test_every_module_keeps_its_precision_under_mmgp():
     assert vae._convertWeightsFloatTo == torch.float32
 
 
+def test_both_transformers_of_a_pair_are_streamed_alike():
+    pair = SimpleNamespace(transformer=object(), transformer_2=object())
+    for profile in (2, 4, 5):
+        budgets = budgets_of(pair, profile)["budgets"]
+        assert budgets["transformer"] == budgets["transformer_2"]
+    assert budgets_of(pair, 1) == {}
+    assert budgets_of(SimpleNamespace(transformer=object()), 2) == {}
+
+
 def test_no_memory_profile_changes_a_result(tmp_path):
     program = [sys.executable, "-m", "tests.fake_cuda", str(tmp_path)]
     done = subprocess.run(
@@ -86,7 +96,8 @@ def test_no_memory_profile_changes_a_result(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     rows = (
-        *("wan-demo", "hyvideo-demo", "hunyuan-video-i2v"),
+        *("wan-demo", "wan2.1-i2v-14b-480p", "wan2.2-i2v-a14b", "wan2.2-ti2v-5b"),
+        *("hyvideo-demo", "hunyuan-video-i2v"),
         *("hunyuan-video-1.5-i2v-480p", "framepack-i2v"),
     )
     expected = [f"{row}, profile {n}: same" for row in rows for n in "12345"]
