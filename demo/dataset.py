@@ -73,7 +73,7 @@ def joined(kind: Kind, parts: list[dict[str, Tensor]]) -> Latents:
             f"{name} {size}": Pin(whole[f"{name} {size}"], whole[f"{name} at"])
             for name in ("frame", "clip")
             for size in kind.SIZES
-            if kind.PINNED
+            if kind.GIVEN.others
         },
         [scene_of(row) for row in whole["labels"].tolist()],
     )
@@ -93,7 +93,7 @@ def make_part(trainer: Trainer, vae: Any, number: int) -> dict[str, Tensor]:
         for size in kind.SIZES:
             sized = resized(view, size)
             shown = {"latents": sized}
-            if kind.PINNED:
+            if kind.GIVEN.others:
                 shown["frame"] = sized[:, frame : frame + 1]
                 shown["clip"] = sized[:, begin : begin + CLIP_LENGTH]
             for name, frames in shown.items():

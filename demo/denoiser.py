@@ -33,10 +33,6 @@ UNKNOWN = 0.04
 
 WORDS = 32
 """So many tokens are read; no caption has more."""
-KEEP_FIRST, KEEP_OTHER = 0.2, 0.3
-"""Shares of the batches in which the first frames, or others, are given."""
-PIN_NOISE = 0.15
-"""Noise on given frames at the highest level, as ``LTXConditionPipeline`` adds it."""
 
 
 @dataclass
@@ -63,13 +59,8 @@ class Denoiser:
         return made["input_ids"], made["attention_mask"]
 
     def embed(self, ids: Tensor, mask: Tensor) -> Text:
-        """Prompt embeddings, padded to the length that the pipeline uses."""
-        states = self.text_encoder(ids, attention_mask=mask).last_hidden_state
-        more = self.kind.TEXT_LENGTH - ids.shape[1]
-        return Text(
-            nn.functional.pad(states * mask[..., None], (0, 0, 0, more)),
-            nn.functional.pad(mask, (0, more)),
-        )
+        """Prompt embeddings, as long as the pipeline's."""
+        return self.kind.embed(self.text_encoder, ids, mask)
 
     def velocity(
         self, noisy: Tensor, levels: Tensor, text: Text, pin: Pin | None = None
@@ -139,7 +130,7 @@ def flow_loss(denoiser: Denoiser, batch: Batch, teacher: Teacher | None) -> Tens
     noise = torch.randn_like(x0)
     noisy = torch.lerp(x0, noise, sigma.view(-1, 1, 1, 1, 1))
     levels = sigma[:, None]
-    blur = PIN_NOISE * sigma.view(-1, 1, 1, 1, 1) ** 2
+    blur = denoiser.kind.GIVEN.noise * sigma.view(-1, 1, 1, 1, 1) ** 2
     if batch.first:
         given = x0[:, :, : batch.first]
         given = given + blur * torch.randn_like(given)
@@ -194,7 +185,7 @@ class Batches:
         self, denoiser: Denoiser, data: Latents, count: int, seed: int
     ) -> None:
         self.data, self.count = data, count
-        self.pinned = denoiser.kind.PINNED
+        self.given = denoiser.kind.GIVEN
         self.captioner = Captioner(denoiser, seed)
         self.rng = random.Random(seed)
 
@@ -211,9 +202,9 @@ class Batches:
         device = latents.device
         chosen = chosen.to(device)
         batch = Batch(latents[chosen].float(), ids.to(device), mask.to(device))
-        if self.pinned and self.rng.random() < KEEP_FIRST:
-            batch.first = self.rng.choice((1, 1, 2))
-        if self.pinned and self.rng.random() < KEEP_OTHER:
+        if self.given.first and self.rng.random() < self.given.first:
+            batch.first = self.rng.choice(self.given.counts)
+        if self.given.others and self.rng.random() < self.given.others:
             pin = self.data.pins[f"{self.rng.choice(('frame', 'clip'))} {size}"]
             batch.pin = Pin(pin.latents[chosen].float(), pin.frame[chosen])
         return batch

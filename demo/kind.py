@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from demo.vae import Stage
 
-KINDS = ("wan", "ltx_video")
+KINDS = ("wan", "ltx_video", "hyvideo")
 
 
 class Text(NamedTuple):
-    """Prompt embeddings (clips, tokens, width), zero after the end, and their mask."""
+    """Prompt embeddings (clips, tokens, width), their mask, and where a family has
+    them, embeddings (clips, width) of the whole."""
 
     states: Tensor
     mask: Tensor
+    pooled: Tensor | None = None
 
 
 @dataclass
@@ -31,6 +33,20 @@ class Pin:
     frame: Tensor
 
 
+@dataclass(frozen=True)
+class Given:
+    """Frames that are given in training, so that the model learns to keep them."""
+
+    first: float = 0.0
+    """Share of the batches in which the first frames are given."""
+    counts: tuple[int, ...] = (1,)
+    """Of which one is drawn: so many latent frames are then given."""
+    others: float = 0.0
+    """Share of the batches with frames of any other place, as a ``Pin``."""
+    noise: float = 0.0
+    """On given frames at the highest level, as the family's pipeline adds it."""
+
+
 class Kind(Protocol):
     """One family. Sizes are of square pictures, the first is the default."""
 
@@ -38,8 +54,7 @@ class Kind(Protocol):
     TEXT_LENGTH: int
     VAE_PARTS: tuple[tuple[Stage, float], ...]
     DENOISER_SECONDS: float
-    PINNED: bool
-    """Whether it learns to keep given frames."""
+    GIVEN: Given
     FLEXIBLE: bool
     """Whether its batches differ in shape, so that it's compiled for any."""
     make_upsampler: Callable[[], nn.Module] | None
@@ -48,6 +63,9 @@ class Kind(Protocol):
     def make_vae(self) -> nn.Module: ...
     def make_transformer(self) -> nn.Module: ...
     def make_text_encoder(self, words: int) -> nn.Module: ...
+    def embed(self, text_encoder: Any, ids: Tensor, mask: Tensor) -> Text:
+        """Embeddings of tokens (clips, tokens)."""
+
     def quicken(self, vae: Any) -> Any:
         """Use faster forms of its parts for training; the numbers stay."""
 

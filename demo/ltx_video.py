@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from transformers import T5Config, T5EncoderModel
 
 from demo.codec import stacked_conv
-from demo.kind import Pin, Text
-from demo.text import TEXT_WIDTH
+from demo.kind import Given, Pin, Text
+from demo.text import TEXT_WIDTH, embed_padded
 from demo.vae import Stage
 
 LATENT_CHANNELS = 128
@@ -41,7 +41,8 @@ VAE_PARTS = (
     (Stage(33, 256, 6, 8e-4), 160.0),
 )
 DENOISER_SECONDS = 420.0
-PINNED = True
+GIVEN = Given(first=0.2, counts=(1, 1, 2), others=0.3, noise=0.15)
+"""With noise as ``LTXConditionPipeline`` adds it."""
 FLEXIBLE = True
 
 
@@ -100,6 +101,10 @@ def make_text_encoder(words: int) -> T5EncoderModel:
             feed_forward_proj="gated-gelu",
         )
     )
+
+
+def embed(text_encoder: Any, ids: Tensor, mask: Tensor) -> Text:
+    return embed_padded(text_encoder, ids, mask, TEXT_LENGTH)
 
 
 class StackedConv(LTXVideoCausalConv3d):

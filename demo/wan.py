@@ -28,8 +28,8 @@ from torch.nn import functional as F
 from transformers import UMT5Config, UMT5EncoderModel
 
 from demo.codec import flat_conv, stacked_conv
-from demo.kind import Pin, Text
-from demo.text import TEXT_WIDTH
+from demo.kind import Given, Pin, Text
+from demo.text import TEXT_WIDTH, embed_padded
 from demo.vae import Stage
 
 LATENT_CHANNELS = 48
@@ -42,7 +42,7 @@ VAE_PARTS = (
     (Stage(33, 256, 3, 8e-4), 180.0),
 )
 DENOISER_SECONDS = 600.0
-PINNED = False
+GIVEN = Given()
 FLEXIBLE = False
 make_upsampler = None
 
@@ -100,6 +100,10 @@ def make_text_encoder(words: int) -> UMT5EncoderModel:
             feed_forward_proj="gated-gelu",
         )
     )
+
+
+def embed(text_encoder: Any, ids: Tensor, mask: Tensor) -> Text:
+    return embed_padded(text_encoder, ids, mask, TEXT_LENGTH)
 
 
 class StackedConv(WanCausalConv3d):

@@ -2,10 +2,15 @@
 
 import pytest
 import torch
-from diffusers import AutoencoderKLLTXVideo, AutoencoderKLWan
+from diffusers import (
+    AutoencoderKLHunyuanVideo,
+    AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
+)
+from torch.nn import functional as F
 
-from demo import ltx_video, wan
-from demo.codec import to_model, to_uint8
+from demo import hyvideo, ltx_video, wan
+from demo.codec import replicated_conv, to_model, to_uint8
 
 
 def tiny_vae(*, is_residual: bool) -> AutoencoderKLWan:
@@ -80,3 +85,68 @@ def test_the_quick_form_of_the_twin_is_the_same_network(frames):
         rtol=1e-4,
         atol=1e-5,
     )
+
+
+def tiny_hunyuan_vae() -> AutoencoderKLHunyuanVideo:
+    torch.manual_seed(0)
+    config = {**hyvideo.make_vae().config, "block_out_channels": (4, 8, 8, 16)}
+    return AutoencoderKLHunyuanVideo.from_config(config).double().eval()
+
+
+@pytest.mark.parametrize("frames", [1, 13])
+@torch.no_grad()
+def test_the_quick_form_of_hunyuans_encoder_is_the_same_network(frames):
+    vae, quick = tiny_hunyuan_vae(), hyvideo.quicken(tiny_hunyuan_vae())
+    assert list(vae.state_dict()) == list(quick.state_dict())
+    video = torch.rand(2, 3, frames, 32, 48, dtype=torch.double) * 2 - 1
+    made = hyvideo.encode(quick, video)[0]
+    first = vae.encode(video[:, :, :1]).latent_dist.mean
+    torch.testing.assert_close(made[:, :, :1], first)
+    others = vae.encode(video).latent_dist.mean[:, :, 1:]
+    torch.testing.assert_close(made[:, :, 1:], others)
+
+
+@pytest.mark.parametrize("latent_frames", [1, 4, 5, 7, 9])
+@torch.no_grad()
+def test_the_quick_form_of_hunyuans_decoder_makes_the_vaes_own_pieces(latent_frames):
+    vae, quick = tiny_hunyuan_vae(), hyvideo.quicken(tiny_hunyuan_vae())
+    latents = torch.randn(2, 16, latent_frames, 4, 6, dtype=torch.double)
+    wanted = vae.decode(latents).sample
+    torch.testing.assert_close(hyvideo.decode(quick, latents), wanted)
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
+def test_a_convolution_over_repeated_borders_has_its_gradients(stride):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 5, 4, 6, dtype=torch.double, requires_grad=True)
+    weight = torch.randn(4, 3, 3, 3, 3, dtype=torch.double, requires_grad=True)
+    bias = torch.randn(4, dtype=torch.double, requires_grad=True)
+
+    def plain(x, weight, bias):
+        padded = F.pad(x, (1, 1, 1, 1, 2, 0), mode="replicate")
+        return F.conv3d(padded, weight, bias, stride)
+
+    def gradients(made):
+        return torch.autograd.grad(made.pow(2).sum(), (x, weight, bias))
+
+    made, wanted = replicated_conv(x, weight, bias, stride), plain(x, weight, bias)
+    torch.testing.assert_close(made, wanted)
+    torch.testing.assert_close(gradients(made), gradients(wanted))
+
+
+@torch.no_grad()
+def test_white_latents_of_hunyuan_decode_as_the_raw_ones_did():
+    vae = tiny_hunyuan_vae()
+    video = torch.rand(1, 3, 5, 32, 32, dtype=torch.double) * 2 - 1
+    mean, log_variance = hyvideo.encode(vae, video)
+    rebuilt = vae.decode(mean).sample
+    flat = mean.transpose(0, 1).flatten(1)
+    centre, deviation = flat.mean(1), flat.std(1)
+    hyvideo.set_latent_scale(vae, centre, deviation)
+    white, narrowed = hyvideo.encode(vae, video)
+    flat = white.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(flat.mean(1), torch.zeros_like(centre))
+    torch.testing.assert_close(flat.std(1), torch.ones_like(centre))
+    narrowing = 2 * deviation.log().view(1, 16, 1, 1, 1)
+    torch.testing.assert_close(narrowed, log_variance - narrowing)
+    torch.testing.assert_close(vae.decode(white).sample, rebuilt)
