@@ -75,6 +75,7 @@ def load(
         "vae": network("vae", AutoencoderKLHunyuanVideo, vae_precision(dtype)),
         "scheduler": FlowMatchEulerDiscreteScheduler(),
     }
+    name_blocks(parts["transformer"])
     attend_without_mask(parts["transformer"])
     if sees_images:
         fill_in_padding(parts["text_encoder"].config, parts["tokenizer"])
@@ -84,6 +85,12 @@ def load(
         pipeline = HunyuanVideoPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)  # the engine shows progress
     return pipeline
+
+
+def name_blocks(transformer: Any) -> None:
+    """For compilation, for which diffusers names those without token replace alone."""
+    blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
+    transformer._repeated_blocks = sorted({type(block).__name__ for block in blocks})
 
 
 def fill_in_padding(config: Any, tokenizer: Any) -> None:

@@ -59,7 +59,7 @@ DEMO = ModelVariant(
         "scheduler": "euler",
     },
     limits=Limits(
-        size_multiple=16,
+        size_multiple=32,
         min_size=64,
         max_size=512,
         frames_multiple=4,
