@@ -17,6 +17,7 @@ CHANNELS = {
     "demo/ltx_video": 128,
     "demo/hyvideo": 16,
     "wan2.1": 16,
+    "wan2.2": 48,
     "ltxv": 128,
     "hunyuan-video": 16,
     "hunyuan-video-1.5": 32,
