@@ -92,10 +92,12 @@ def use_attention(pipeline: Any, asked: str, device: str = "cpu") -> None:
 
 
 def masks_attention(denoiser: Any) -> bool:
-    """Whether the denoiser masks the padding of its prompts in its attention.
+    """Whether the denoiser masks its attention, as most do for the padding of prompts.
 
     Processors that take no mask say so: they have ``masks = False``.
     """
+    if "num_frame_per_block" in getattr(denoiser, "config", ()):
+        return True  # it keeps blocks of frames from seeing later ones
     if "encoder_attention_mask" not in inspect.signature(denoiser.forward).parameters:
         return False
     modules: Any = getattr(denoiser, "modules", tuple)()

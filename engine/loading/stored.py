@@ -127,7 +127,7 @@ def weight_files(folder: Path) -> list[Path]:
     indexes = sorted(folder.glob(f"*{INDEX}"))
     if indexes:
         return parts_of(indexes[0])
-    files = sorted(each for each in folder.iterdir() if each.suffix in SUFFIXES)
+    files = other_files(folder)
     if len(files) > 1:
         names = ", ".join(file.name for file in files[:3])
         raise UnreadableFile(
@@ -139,6 +139,13 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder} has no weights in safetensors: get its files again"
         )
     return files
+
+
+def other_files(folder: Path) -> list[Path]:
+    """Files of weights in ``folder``, whatever they are called."""
+    if not folder.is_dir():
+        return []
+    return sorted(each for each in folder.iterdir() if each.suffix in SUFFIXES)
 
 
 def parts_of(index: Path) -> list[Path]:

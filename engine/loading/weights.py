@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.errors import MissingWeights, UnreadableFile
 from engine.family import ModelVariant, WeightFile
 from engine.loading import hub
+from engine.loading.stored import INDEX, WHOLE_FILES, other_files, parts_of
 from engine.settings import PROJECT, Settings
 
 ANY_PRECISION: Mapping[str, WeightFile] = {}
@@ -182,14 +183,13 @@ def _missing_in(folder: Path, kind: str) -> list[str]:
 
 def _missing_in_model(folder: Path) -> list[str]:
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    whole = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-    if not any((folder / name).is_file() for name in whole):
-        indexes = sorted(folder.glob("*.safetensors.index.json"))
-        if not indexes:
+    if not any((folder / name).is_file() for name in WHOLE_FILES):
+        indexes = sorted(folder.glob(f"*{INDEX}"))
+        if not indexes and len(other_files(folder)) != 1:
             missing.append("*.safetensors")
         for index in indexes[:1]:
-            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-            missing += [name for name in sorted(shards) if not (folder / name).exists()]
+            parts = parts_of(index)
+            missing += [part.name for part in parts if not part.exists()]
     return [f"{folder.name}/{name}" for name in missing]
 
 

@@ -251,3 +251,14 @@ def test_a_missing_repository_is_to_be_downloaded_as_a_whole(settings):
     write_layout(settings.root / "ckpts" / SMALL.folder)
     assert missing_weights(SMALL, settings) == []
     assert missing_weights(replace(SMALL, hub=None, folder="x"), settings) == []
+
+
+@pytest.mark.parametrize("name", ["wan2.1_t2v_fp8_scaled.safetensors", "Q8_0.gguf"])
+def test_a_file_of_ones_own_may_stand_for_a_components(tmp_path, name):
+    folder = tmp_path / "model"
+    write_tiny_wan(folder)
+    original = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    original.rename(original.with_name(name))
+    assert missing_files(folder) == []
+    original.with_name("second.safetensors").write_bytes(b"")
+    assert missing_files(folder) == ["transformer/*.safetensors"]
