@@ -11,6 +11,7 @@ from engine.loading.weights import (
     missing_files,
     missing_weights,
 )
+from tests.tiny_wan import write_tiny_wan
 
 COMPONENTS = {
     "_class_name": "WanPipeline",
