@@ -101,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         "--settings", type=Path, metavar="DIR", help="folder that holds app.json"
     )
     data.add_argument(
+        "--lora-dir", type=Path, metavar="DIR", help=described["lora_dir"]
+    )
+    data.add_argument(
         "--profile", choices=get_args(ProfileName), help=described["profile"]
     )
     data.add_argument("--attention", metavar="MODE", help=described["attention"])

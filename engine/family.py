@@ -138,6 +138,12 @@ class ModelVariant:
     source_video_use: Literal["continue", "transform"] = "continue"
     """What becomes of a ``source_video``: its last ``overlap_frames`` begin the new
     part, or all of it is made anew by ``strength``."""
+    window_frames: int = 0
+    """How many frames it makes at a time; 0 makes all. Longer videos are made in
+    windows, each of which begins with the last frames of the one before."""
+    causal_block_size: int = 0
+    """How many latent frames go together where ``ar_step`` makes blocks one after the
+    other; 0 when it can't."""
     prompt_parts: bool = False
     """Whether the parts of a prompt that ``|`` separates follow one another."""
     schedulers: Mapping[str, str] = field(default_factory=dict)
@@ -161,6 +167,8 @@ class LoadedModel:
     """As torch names it, e.g. ``cuda:0``."""
     release: Callable[[], None] = lambda: None
     """Gives back what the memory profile holds."""
+    lora_slots: Any = None
+    """Where the memory profile takes LoRAs; ``None`` without a profile."""
 
 
 OnComponent = Callable[[str], None]

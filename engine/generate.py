@@ -17,6 +17,7 @@ from engine.family import Family, LoadedModel, OnStep, get_family, get_variant
 from engine.loading.interrupt import interruptible
 from engine.loading.memory import out_of_memory_told
 from engine.loading.resident import ResidentModel
+from engine.lora.apply import loras_applied
 from engine.media.frames import all_but_last, read_clip
 from engine.media.image import strip_data_url
 from engine.media.inputs import portable
@@ -82,15 +83,15 @@ class Generator:
             with interruptible(model.pipeline, progress.check):
                 progress.begin("encode")
                 conditioning = family.encode(model, request)
-                progress.begin("denoise")
-                on_step = _reporting_steps(family, model, progress)
-                latents = family.denoise(
-                    model,
-                    conditioning,
-                    request,
-                    on_step,
-                    lambda part: progress.begin("denoise", part),
-                )
+                with loras_applied(model, request, self._settings, progress) as follow:
+                    progress.begin("denoise")
+                    latents = family.denoise(
+                        model,
+                        conditioning,
+                        request,
+                        follow(_reporting_steps(family, model, progress)),
+                        lambda part: progress.begin("denoise", part),
+                    )
                 progress.begin("decode")
                 self._write(family, model, latents, request, part, progress)
             progress.check()

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA = 1
 SEED_LIMIT = 2**32
 MOST_CONDITIONS = 16
+MOST_LORAS = 100
 
 MediaFile = Annotated[str, Field(max_length=1024)]
 
@@ -31,6 +32,22 @@ class Condition(BaseModel):
         """``frame_index`` counted from the start of a video of ``num_frames``."""
         from_end = self.frame_index < 0
         return self.frame_index + num_frames if from_end else self.frame_index
+
+
+class Lora(BaseModel):
+    """A LoRA that is put on the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="Its file below the family's folder of LoRAs.",
+    )
+    multiplier: float | Annotated[str, Field(max_length=4000)] = Field(
+        1.0,
+        description="How strongly it acts: a number, or a schedule such as 1,0.5;0.",
+    )
 
 
 class GenerationRequest(BaseModel):
@@ -82,6 +99,13 @@ class GenerationRequest(BaseModel):
         description="How many of the source video's last frames the new part begins "
         "with.",
     )
+    ar_step: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="How many steps each block of frames is behind the one before; 0 "
+        "makes all frames together.",
+    )
     strength: float | None = Field(
         None,
         gt=0,
@@ -92,6 +116,7 @@ class GenerationRequest(BaseModel):
     conditions: list[Condition] = Field(
         default_factory=list, max_length=MOST_CONDITIONS
     )
+    loras: list[Lora] = Field(default_factory=list, max_length=MOST_LORAS)
     vae_tile_size: int | None = Field(
         None, ge=0, le=8192, description="Pixels; 0 is off, none is automatic."
     )

@@ -32,6 +32,9 @@ class Settings(BaseModel):
     compile: bool = Field(False, description="compile the transformer's blocks")
     download: bool = Field(True, description="download a model's missing files")
     verbose: int = Field(1, ge=0, le=3, description="how much to print")
+    lora_dir: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(
+        None, description="one more folder of LoRAs"
+    )
     sidecar: bool = Field(False, description="write a .json beside each video")
 
     @property
@@ -51,6 +54,11 @@ class Settings(BaseModel):
     def weights(self) -> tuple[Path, ...]:
         """Folders that are searched for models: the user's, then the shipped ones."""
         return tuple(dict.fromkeys((self.root / "ckpts", PROJECT / "ckpts")))
+
+    @property
+    def loras(self) -> tuple[Path, ...]:
+        """Folders with one folder of LoRAs per family: the user's, then the app's."""
+        return tuple(dict.fromkeys((self.root / "loras", PROJECT / "loras")))
 
 
 def read_settings(file: Path, **options: object) -> Settings:

@@ -10,14 +10,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.errors import Problem, RequestError, UnreadableFile
 from engine.family import ModelVariant, get_variant
+from engine.lora.check import lora_problems
 from engine.media.inputs import check_media, find_medium, keep_media
 from engine.own_fields import own_field_problems
-from engine.request import SEED_LIMIT, Condition, GenerationRequest
+from engine.request import SEED_LIMIT, Condition, GenerationRequest, Lora
 from engine.settings import Settings
 from engine.timeline import timeline_problems
 
@@ -157,6 +158,7 @@ def _problems_for_model(
         *_tile_problems(request, variant),
         *own_field_problems(request, variant),
         *check_media(request, variant, folder, settings),
+        *lora_problems(request, variant, settings),
     ]
     if request.scheduler not in variant.schedulers:
         known = ", ".join(variant.schedulers)
@@ -248,14 +250,27 @@ def _length_problems(
     return [Problem("num_frames", message)]
 
 
+LISTED: dict[str, tuple[str, type[BaseModel]]] = {
+    "conditions": ("condition", Condition),
+    "loras": ("LoRA", Lora),
+}
+"""Fields that are lists of objects → what one is called, and its type."""
+
+
 def _sentence(field: str, details: ErrorDetails) -> str:
     place = details["loc"][1:]
-    if field != "conditions" or not place:
+    if field not in LISTED or not place:
         return _judgement(field, FIELDS, details)
-    part = f"{place[1]} " if len(place) > 1 else ""
-    said = _judgement(str(place[-1]), tuple(Condition.model_fields), details)
-    joined = f"{part}is {said}" if said.startswith("no ") else f"{part}{said}"
-    return f"condition {int(place[0]) + 1}: {joined}"
+    noun, kind = LISTED[field]
+    known = tuple(kind.model_fields)
+    part = str(place[1]) if len(place) > 1 else ""
+    said = _judgement(part or str(place[-1]), known, details)
+    if details["type"] == "model_type":
+        needed = (n for n, each in kind.model_fields.items() if each.is_required())
+        shown = _shown(details["input"])
+        said = f"must be an object with {' and '.join(needed)}, is {shown}"
+    joined = f"is {said}" if said.startswith("no ") else said
+    return f"{noun} {int(place[0]) + 1}: {f'{part} {joined}'.strip()}"
 
 
 def _judgement(field: str, known: tuple[str, ...], details: ErrorDetails) -> str:
@@ -294,7 +309,6 @@ _PHRASES = {
     "string_too_short": "is empty",
     "string_too_long": "must have at most {max_length} characters",
     "list_type": "must be a list, is {value}",
-    "model_type": "must be an object with file and frame_index, is {value}",
     "too_long": "must have at most {max_length} entries, has {actual_length}",
 }
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
 from engine.family import LoadedModel, ModelVariant
@@ -20,7 +22,15 @@ from engine.loading.kernels import compile_blocks, use_attention
 from engine.progress import Progress
 from engine.settings import Settings
 
+if TYPE_CHECKING:
+    import torch
+
 GIB = 1 << 30
+
+LORA_NETWORKS = ("transformer", "transformer_2")
+"""Components that LoRAs change."""
+
+EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
 WORKING_BYTES = 10 * GIB
 """What a 480p video needs beside the weights."""
@@ -108,8 +118,9 @@ def place(
         if profile is not None:
             if settings.compile:
                 progress.warn(f"memory profile {profile} runs without compilation")
-            release = _place_by_mmgp(pipeline, profile)
-            return LoadedModel(variant, pipeline, device, release)
+            manager = _place_by_mmgp(pipeline, profile)
+            slots = LoraSlots(manager)
+            return LoadedModel(variant, pipeline, device, manager.release, slots)
     if device != "cpu":
         pipeline = _move(pipeline, device, progress)
     if settings.compile:
@@ -160,8 +171,8 @@ def _stored_bytes(parameter: Any) -> int:
     return int(stored.numel() * stored.element_size())
 
 
-def _place_by_mmgp(pipeline: Any, profile: int) -> Callable[[], None]:
-    """Put ``pipeline`` under one of mmgp's profiles; returns what takes it out."""
+def _place_by_mmgp(pipeline: Any, profile: int) -> Any:
+    """Put ``pipeline`` under one of mmgp's profiles; returns its manager."""
     import torch
 
     try:
@@ -182,13 +193,13 @@ def _place_by_mmgp(pipeline: Any, profile: int) -> Callable[[], None]:
                 verboseLevel=0,
                 quantizeTransformer=False,
                 extraModelsToQuantize=[],
+                loras=[name for name in LORA_NETWORKS if name in pipeline.components],
                 **budgets_of(pipeline, profile),
             )
     finally:
         # It makes CUDA the default for every tensor made from here on.
         torch.set_default_device(None)
-    release: Callable[[], None] = manager.release
-    return release
+    return manager
 
 
 def budgets_of(pipeline: Any, profile: int) -> dict[str, Any]:
@@ -241,3 +252,52 @@ def keep_precision(component: Any) -> None:
 
 def _gib(count: int) -> str:
     return f"{count / GIB:.1f} GiB"
+
+
+class LoraSlots:
+    """Where mmgp takes LoRAs: it moves them with the layers that they change."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self._names: dict[int, list[str]] = {}
+        """By the identity of their network."""
+
+    def load(
+        self, network: Any, loras: Sequence[tuple[str, Mapping[str, torch.Tensor]]]
+    ) -> None:
+        """Take these in, each with a name of its own, instead of those before; their
+        tensors are named as in mmgp's files."""
+        offload = import_mmgp()
+        self._manager.unload_all()  # layers take their LoRAs along when they are loaded
+        waiting = iter([dict(tensors) for _, tensors in loras])
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contextlib.redirect_stdout(sys.stderr),
+        ):
+            # It reads files only; what it reads is replaced on the way.
+            stub = Path(folder) / "stub.safetensors"
+            stub.write_bytes(EMPTY_SAFETENSORS)
+            offload.load_loras_into_model(
+                network,
+                [str(stub)] * len(loras),
+                activate_all_loras=False,
+                preprocess_sd=lambda _: next(waiting),
+                verboseLevel=0,
+            )
+        if network._loras_errors:
+            said = network._loras_errors[0][1]
+            raise RuntimeError(f"mmgp didn't take a LoRA: {said}")
+        self._names[id(network)] = [name for name, _ in loras]
+
+    def set_strengths(self, network: Any, strengths: Mapping[str, float]) -> None:
+        """The multiplier of each LoRA, by its name."""
+        values = [strengths[name] for name in self._names.get(id(network), ())]
+        import_mmgp().activate_loras(
+            network, [str(number) for number in range(len(values))], values
+        )
+
+    def unload(self, network: Any) -> None:
+        """Take all off ``network``."""
+        self._manager.unload_all()
+        import_mmgp().unload_loras_from_model(network)
+        self._names.pop(id(network), None)

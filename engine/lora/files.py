@@ -1,0 +1,74 @@
+"""Where LoRAs lie: ``loras/<family>/`` of the data folder and of the app, and the
+folder of ``--lora-dir``, itself or its ``<family>/``. Needs no torch."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+from engine.errors import MissingWeights
+from engine.settings import Settings
+
+SUFFIXES = (".safetensors", ".sft")
+
+MOST_LISTED = 20_000
+"""Files; a folder with more isn't one of LoRAs."""
+
+
+def lora_folders(family: str, settings: Settings) -> list[Path]:
+    """Those that exist, in the order in which they are searched."""
+    folders = [folder / family for folder in settings.loras]
+    if settings.lora_dir is not None:
+        folders += [settings.lora_dir / family, settings.lora_dir]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def list_loras(family: str, settings: Settings) -> list[str]:
+    """The names of all LoRAs of ``family``, as a request gives them, in order."""
+    names: set[str] = set()
+    for folder in lora_folders(family, settings):
+        for file in folder.rglob("*"):
+            if file.suffix.lower() in SUFFIXES and file.is_file():
+                names.add(file.relative_to(folder).as_posix())
+            if len(names) >= MOST_LISTED:
+                break
+    return sorted(names)
+
+
+def find_lora(name: str, family: str, settings: Settings) -> Path:
+    """The file of the LoRA called ``name``: a path below one of the folders.
+
+    Raises ``MissingWeights`` with the closest name, also for names that lead out of
+    the folders.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise MissingWeights(
+            f"{_shown(name)} isn't the name of a LoRA; give its name or its path below "
+            f"loras/{family}/"
+        )
+    if path.suffix.lower() not in SUFFIXES:
+        raise _missing(name, family, settings)
+    for folder in lora_folders(family, settings):
+        try:
+            if (folder / path).is_file():
+                return folder / path
+        except OSError:  # the name is too long for the disk
+            break
+    raise _missing(name, family, settings)
+
+
+def _missing(name: str, family: str, settings: Settings) -> MissingWeights:
+    known = list_loras(family, settings)
+    by_end = {PurePosixPath(each).name: each for each in known}
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = near or [
+        by_end[end] for end in get_close_matches(PurePosixPath(name).name, by_end, n=1)
+    ]
+    where = [*settings.loras, *([settings.lora_dir] if settings.lora_dir else [])]
+    hint = f"did you mean {near[0]!r}?" if near else f"put it into {where[0] / family}"
+    return MissingWeights(f"no LoRA of this family is called {_shown(name)}; {hint}")
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 100 else f"{name[:97]}...")

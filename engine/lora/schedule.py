@@ -1,0 +1,134 @@
+"""How strongly a LoRA acts at each step: a number, or a short text.
+
+::
+
+    schedule   = phase { ";" phase }
+    phase      = multiplier { "," multiplier }
+    multiplier = a decimal number, e.g. 1, 0.8, -0.5 or 1e-1
+
+The multipliers of a phase are spread evenly over its steps. Phases are those of the
+model, where it has several: a transformer for much noise and one for little, or a first
+and a second pass. Without ``;`` a schedule covers all steps, whatever the phases. A
+model of one phase is divided evenly among those of the schedule. Blanks around a
+multiplier don't count.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+STRONGEST = 10.0
+"""A multiplier this far from 0 already leaves nothing of what a model has learned."""
+
+LONGEST = 4000
+"""Characters."""
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+class ScheduleError(ValueError):
+    """A schedule that can't be read; the message names the place."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The multipliers of each phase."""
+
+    phases: tuple[tuple[float, ...], ...]
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether the LoRA never acts."""
+        return not any(value for phase in self.phases for value in phase)
+
+    def check_phases(self, count: int) -> None:
+        """Raises ``ScheduleError`` when it doesn't go with ``count`` phases."""
+        if len(self.phases) > 1 < count != len(self.phases):
+            raise ScheduleError(
+                f"has {len(self.phases)} phases (divided by ;), but the model has "
+                f"{count}"
+            )
+
+    def at_steps(self, steps: Sequence[int]) -> tuple[float, ...]:
+        """The multiplier of each step, for phases of so many ``steps``.
+
+        Raises ``ScheduleError`` as ``check_phases`` does.
+        """
+        self.check_phases(len(steps))
+        if len(self.phases) == 1:
+            return _spread(self.phases[0], sum(steps))
+        if len(steps) == 1:
+            steps = _divided(steps[0], len(self.phases))
+        return tuple(
+            value
+            for phase, count in zip(self.phases, steps, strict=True)
+            for value in _spread(phase, count)
+        )
+
+    def acts_in(self, phase: int) -> bool:
+        """Whether any of its multipliers for ``phase`` (from 0) isn't 0."""
+        alone = len(self.phases) == 1
+        return any(self.phases[0 if alone else phase])
+
+
+def parse_schedule(multiplier: float | str) -> Schedule:
+    """The schedule in a request's ``multiplier``. Raises ``ScheduleError``."""
+    if not isinstance(multiplier, str):
+        return Schedule(((_checked(float(multiplier), f"{multiplier:g}", ""),),))
+    if len(multiplier) > LONGEST:
+        raise ScheduleError(f"has more than {LONGEST} characters")
+    if not multiplier.strip():
+        raise ScheduleError("is empty; 1 is the LoRA as it was trained")
+    texts = multiplier.split(";")
+    phases = []
+    for number, text in enumerate(texts, 1):
+        in_phase = f" in phase {number} of {len(texts)}" if len(texts) > 1 else ""
+        if not text.strip():
+            raise ScheduleError(
+                f"has nothing{in_phase}; write 0 where the LoRA shouldn't act"
+            )
+        values = text.split(",")
+        phases.append(
+            tuple(
+                _number(value, _place(index, len(values), in_phase))
+                for index, value in enumerate(values, 1)
+            )
+        )
+    return Schedule(tuple(phases))
+
+
+def _place(index: int, count: int, in_phase: str) -> str:
+    value = f" as value {index} of {count}" if count > 1 else ""
+    return value + in_phase
+
+
+def _number(text: str, place: str) -> float:
+    text = text.strip()
+    if not text:
+        raise ScheduleError(f"has nothing{place}")
+    if not NUMBER.fullmatch(text):
+        shown = text if len(text) <= 20 else f"{text[:17]}..."
+        raise ScheduleError(f"has {shown!r}{place}, which isn't a number")
+    return _checked(float(text), text, place)
+
+
+def _checked(value: float, text: str, place: str) -> float:
+    if not math.isfinite(value) or abs(value) > STRONGEST:
+        raise ScheduleError(
+            f"has {text}{place}; it must be between -{STRONGEST:g} and {STRONGEST:g}"
+        )
+    return value
+
+
+def _spread(values: tuple[float, ...], steps: int) -> tuple[float, ...]:
+    return tuple(values[step * len(values) // steps] for step in range(steps))
+
+
+def _divided(steps: int, parts: int) -> list[int]:
+    """``steps`` in ``parts`` as equal as they can be; longer ones last."""
+    marks = [part * steps // parts for part in range(parts + 1)]
+    return [end - begin for begin, end in pairwise(marks)]
