@@ -10,6 +10,7 @@ from engine.request import GenerationRequest
 
 REFUSALS = {
     "guidance_scale_2": "has one transformer, which guidance_scale is for",
+    "ar_step": "makes all frames together",
     "strength": "makes no new video of a source video",
 }
 """Field → why a model that says nothing of it in its defaults refuses it."""
@@ -24,8 +25,12 @@ def own_field_problems(
         for field, refusal in REFUSALS.items()
         if getattr(request, field) is not None and field not in variant.defaults
     ]
-    if not problems and request.strength is not None:
+    if problems:
+        return problems
+    if request.strength is not None:
         problems += _strength_problems(request.strength, request)
+    if variant.window_frames:
+        problems += _window_problems(request, variant)
     return problems
 
 
@@ -40,3 +45,36 @@ def _strength_problems(strength: float, request: GenerationRequest) -> list[Prob
     else:
         return []
     return [Problem("strength", message)]
+
+
+def _window_problems(
+    request: GenerationRequest, variant: ModelVariant
+) -> list[Problem]:
+    """Windows go on from frames that are done, in blocks if those are made one after
+    the other."""
+    multiple, block = variant.limits.frames_multiple, variant.causal_block_size
+    problems = []
+    if request.overlap_frames is not None:
+        overlap = request.overlap_frames
+        most = variant.window_frames - multiple * block
+        if overlap > most:
+            message = f"{variant.id} goes on from at most {most} frames, not {overlap}"
+            problems.append(Problem("overlap_frames", message))
+    if not request.ar_step:
+        return problems
+    if request.image_start is not None:
+        message = "a start image is kept only when all frames are made together: give 0"
+        problems.append(Problem("ar_step", message))
+    for field in ("num_frames", "overlap_frames"):
+        frames = getattr(request, field)
+        if frames is None or ((frames - 1) // multiple + 1) % block == 0:
+            continue
+        latent = (frames - 1) // multiple + 1
+        below = max(latent // block, 1) * block
+        near = [multiple * (count - 1) + 1 for count in (below, below + block)]
+        message = (
+            f"{frames} aren't whole blocks of {block * multiple}, which an ar_step "
+            f"above 0 makes: {near[0]} and {near[1]} work"
+        )
+        problems.append(Problem(field, message))
+    return problems

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from diffusers import (
+    SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
@@ -135,5 +137,11 @@ WRITERS = {
     "wan2.2-i2v-a14b": lambda: _pair(WanImageToVideoPipeline, 0.9, _image_transformer),
     "wan2.2-ti2v-5b": _wan_2_2_5b,
     "wan2.1-vace-1.3b": _vace,
+    "skyreels-v2-df-1.3b-540p": lambda: SkyReelsV2DiffusionForcingPipeline(
+        **_parts(),
+        transformer=make_transformer(
+            SkyReelsV2Transformer3DModel, channels=CHANNELS, inject_sample_info=True
+        ),
+    ),
 }
 """Row → what makes its tiny pipeline."""

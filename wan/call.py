@@ -32,6 +32,17 @@ class Call:
         return latents[:, :, self.extra_frames :]
 
 
+@dataclass(frozen=True)
+class Conditioning:
+    """Text embeddings, each (1, tokens, channels), zero after the prompt's end, and how
+    diffusers is called."""
+
+    prompt_embeds: Tensor
+    negative_prompt_embeds: Tensor | None
+    """Only with classifier-free guidance, which a scale of 1 turns off."""
+    call: Call
+
+
 def share(pipeline: Any, kind: Any, **config: Any) -> Any:
     """A pipeline of class ``kind`` on the networks of ``pipeline``, which may be
     spread over devices: nothing is moved or copied."""

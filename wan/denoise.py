@@ -17,7 +17,7 @@ from engine.errors import UnreadableFile
 from engine.family import LoadedModel, OnStep
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
-from wan.encode import Conditioning
+from wan.call import Conditioning
 
 
 def denoise(
@@ -43,7 +43,19 @@ def denoise(
         on_step(done, call.steps, call.shown(latents))
 
     pipeline.scheduler = reporting(scheduler, told)
-    latents: torch.Tensor = pipeline(
+    return run(model, conditioning, request)
+
+
+def run(
+    model: LoadedModel,
+    conditioning: Conditioning,
+    request: GenerationRequest,
+    **more: Any,
+) -> torch.Tensor:
+    """What the pipeline makes with the scheduler that it has."""
+    call = conditioning.call
+    latents: torch.Tensor = call.pipeline(
+        prompt=None,  # some pipelines want the word
         prompt_embeds=conditioning.prompt_embeds,
         negative_prompt_embeds=conditioning.negative_prompt_embeds,
         width=request.width,
@@ -55,6 +67,7 @@ def denoise(
         output_type="latent",
         return_dict=False,
         **call.arguments,
+        **more,
     )[0]
     return latents[:, :, call.extra_frames :]
 

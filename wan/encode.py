@@ -3,25 +3,12 @@ own cleaning and padding, and the task's own inputs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from engine.family import LoadedModel
 from engine.request import GenerationRequest
-from wan.call import Call
+from wan.call import Conditioning
 from wan.tasks import prepare
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """Text embeddings, each (1, tokens, channels), zero after the prompt's end, and how
-    diffusers is called."""
-
-    prompt_embeds: torch.Tensor
-    negative_prompt_embeds: torch.Tensor | None
-    """Only with classifier-free guidance, which a scale of 1 turns off."""
-    call: Call
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
 from engine.request import GenerationRequest
-from wan.variants import VARIANTS
+from wan.variants import VARIANTS, kind_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,11 +48,13 @@ class WanFamily:
         conditioning: Any,
         request: GenerationRequest,
         on_step: OnStep,
-        on_phase: OnPhase,  # noqa: ARG002 - it has one part
+        on_phase: OnPhase,
     ) -> torch.Tensor:
-        from wan.denoise import denoise
+        from wan import denoise, forcing
 
-        return denoise(model, conditioning, request, on_step)
+        if kind_of(model.variant).task == "forcing":
+            return forcing.denoise(model, conditioning, request, on_step, on_phase)
+        return denoise.denoise(model, conditioning, request, on_step)
 
     def decode(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 from diffusers import (
     AutoencoderKLWan,
+    SkyReelsV2Transformer3DModel,
     WanPipeline,
     WanTransformer3DModel,
     WanVACEPipeline,
@@ -24,6 +25,7 @@ from engine.family import ModelVariant, OnComponent
 from engine.loading.checkpoint import load_component, load_tokenizer
 from wan.call import fit_scale
 from wan.denoise import load_scheduler
+from wan.forcing import FromText
 from wan.tasks import ImageToVideo
 from wan.variants import kind_of
 
@@ -31,6 +33,7 @@ CLASSES = {
     "text": (WanPipeline, WanTransformer3DModel),
     "image": (ImageToVideo, WanTransformer3DModel),
     "vace": (WanVACEPipeline, WanVACETransformer3DModel),
+    "forcing": (FromText, SkyReelsV2Transformer3DModel),
 }
 """The task that a row was trained for → diffusers' pipeline and transformer for it."""
 

@@ -1,4 +1,4 @@
-"""What a request asks of a model: a video from text, or from images too."""
+"""What a request asks of a model: a video from text, from images or from a video."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from engine.family import LoadedModel
 from engine.media.frames import load_clip, load_image
 from engine.request import GenerationRequest
 from wan.call import Call, share
+from wan.forcing import from_history
 from wan.vace import from_controls
 from wan.variants import kind_of
 
@@ -32,8 +33,11 @@ def prepare(model: LoadedModel, request: GenerationRequest) -> Call:
 
     Raises ``UnreadableFile``.
     """
-    if kind_of(model.variant).task == "vace":
+    task = kind_of(model.variant).task
+    if task == "vace":
         return from_controls(model, request)
+    if task == "forcing":
+        return from_history(model, request)
     if request.image_start is not None:
         return from_images(model, request)
     if request.source_video is not None:

@@ -266,6 +266,58 @@ VACE_1_3B = replace(
     gigabytes=19,
 )
 
+DF_14B_540P = replace(
+    T2V_14B,
+    id="skyreels-v2-df-14b-540p",
+    title="SkyReels V2 diffusion forcing 14B 540p",
+    description="Videos of any length from text, from a start image or going on from a "
+    "video, window by window: 540p, for GPUs from 12 GB with much main memory.",
+    defaults={
+        **REAL_DEFAULTS,
+        "width": 960,
+        "height": 544,
+        "num_frames": 97,
+        "fps": 24.0,
+        "num_inference_steps": 30,
+        "guidance_scale": 6.0,
+        "flow_shift": 8.0,
+        "overlap_frames": 17,
+        "ar_step": 0,
+    },
+    limits=replace(REAL_LIMITS, max_frames=1457),
+    folder="skyreels-v2-df-14b-540p",
+    hub="Skywork/SkyReels-V2-DF-14B-540P-Diffusers",
+    licence="Skywork Community License",
+    media=frozenset({"image_start", "source_video"}),
+    source_video_use="continue",
+    window_frames=97,
+    causal_block_size=5,
+    # Euler's timesteps aren't whole, and each frame looks its own up.
+    schedulers={name: SCHEDULERS[name] for name in ("unipc", "dpm++")},
+)
+
+DF_1_3B_540P = replace(
+    DF_14B_540P,
+    id="skyreels-v2-df-1.3b-540p",
+    title="SkyReels V2 diffusion forcing 1.3B 540p",
+    description="Videos of any length from text, from a start image or going on from a "
+    "video, window by window: 540p, for GPUs from 8 GB.",
+    folder="skyreels-v2-df-1.3b-540p",
+    hub="Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers",
+    gigabytes=29,
+)
+
+DF_14B_720P = replace(
+    DF_14B_540P,
+    id="skyreels-v2-df-14b-720p",
+    title="SkyReels V2 diffusion forcing 14B 720p",
+    description="The same, trained at 720p.",
+    defaults={**DF_14B_540P.defaults, **SIZE_720P, "num_frames": 121},
+    folder="skyreels-v2-df-14b-720p",
+    hub="Skywork/SkyReels-V2-DF-14B-720P-Diffusers",
+    window_frames=121,
+)
+
 VARIANTS = (
     DEMO,
     T2V_1_3B,
@@ -278,6 +330,9 @@ VARIANTS = (
     TI2V_5B,
     VACE_1_3B,
     VACE_14B,
+    DF_1_3B_540P,
+    DF_14B_540P,
+    DF_14B_720P,
 )
 
 
@@ -285,7 +340,7 @@ VARIANTS = (
 class Kind:
     """What a row's files are, where their configurations don't say it."""
 
-    task: Literal["text", "image", "vace"] = "text"
+    task: Literal["text", "image", "vace", "forcing"] = "text"
     """What its transformer was trained for. "image" takes the start image's latents as
     further channels."""
     boundary_ratio: float | None = None
@@ -304,6 +359,9 @@ KINDS: Mapping[str, Kind] = {
     TI2V_5B.id: Kind("text", expand_timesteps=True),
     VACE_1_3B.id: Kind("vace"),
     VACE_14B.id: Kind("vace"),
+    DF_1_3B_540P.id: Kind("forcing"),
+    DF_14B_540P.id: Kind("forcing"),
+    DF_14B_720P.id: Kind("forcing"),
 }
 
 

@@ -41,6 +41,7 @@ OPTIONAL = (
     "true_cfg_scale",
     "guidance_scale_2",
     "strength",
+    "ar_step",
 )
 """Fields that may stay empty."""
 
@@ -242,6 +243,8 @@ def test_each_medium_that_a_row_takes_changes_the_video(
         given = {field: media[field]}
         if field == "control_mask":
             given["control_video"] = media["control_video"]
+        if field == "source_video" and row.source_video_use == "continue":
+            given["overlap_frames"] = 9
         request = request_of(fps=8, num_frames=17, **given)
         made = pixels(generator.generate(request, tmp_path / f"{field}.mp4"))
         before = 17 - request.overlap_frames if request.overlap_frames else 0

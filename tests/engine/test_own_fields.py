@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from engine.errors import RequestError
 from engine.media.video import VideoWriter
@@ -62,3 +63,50 @@ def test_strength_is_filled_in_with_a_source_video(settings, problems, tmp_path)
     assert alone.strength is None
     data["source_video"] = "clip.mp4"
     assert check(data, folder=tmp_path, settings=settings).strength == 0.8
+
+
+SKYREELS = {"model": "skyreels-v2-df-1.3b-540p"}
+
+
+def test_blocks_are_for_models_that_can_make_them_one_after_the_other(problems):
+    assert problems(**SKYREELS, ar_step=5) == {}
+    assert problems(model="wan-demo", ar_step=5) == {
+        "ar_step": "wan-demo makes all frames together; leave it out"
+    }
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "near"), [(5, "17 and 37"), (33, "17 and 37"), (101, "97 and 117")]
+)
+def test_blocks_are_whole(problems, num_frames, near):
+    assert problems(**SKYREELS, num_frames=num_frames, ar_step=0) == {}
+    assert problems(**SKYREELS, num_frames=num_frames, ar_step=5) == {
+        "num_frames": f"{num_frames} aren't whole blocks of 20, which an ar_step above "
+        f"0 makes: {near} work"
+    }
+
+
+def test_what_a_block_goes_on_from_is_whole_blocks(problems):
+    given = {**SKYREELS, "source_video": "clip.mp4"}
+    assert problems(**given, overlap_frames=9) == {}
+    assert problems(**given, overlap_frames=17, ar_step=5) == {}
+    said = problems(**given, overlap_frames=9, ar_step=5)
+    assert said["overlap_frames"].startswith("9 aren't whole blocks of 20")
+
+
+def test_a_window_goes_on_from_fewer_frames_than_it_has(problems):
+    given = {**SKYREELS, "source_video": "clip.mp4", "num_frames": 201}
+    assert problems(**given, overlap_frames=97) == {
+        "overlap_frames": "skyreels-v2-df-1.3b-540p goes on from at most 77 frames, "
+        "not 97"
+    }
+
+
+def test_a_start_image_is_for_frames_that_are_made_together(problems, tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "still.png")
+    given = {**SKYREELS, "image_start": "still.png"}
+    assert problems(**given) == {}
+    assert problems(**given, ar_step=5) == {
+        "ar_step": "a start image is kept only when all frames are made together: "
+        "give 0"
+    }

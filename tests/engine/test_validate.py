@@ -17,6 +17,7 @@ OPTIONAL = (
     "true_cfg_scale",
     "guidance_scale_2",
     "strength",
+    "ar_step",
 )
 
 pytestmark = pytest.mark.usefixtures("use_fake_family")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    DPMSolverMultistepScheduler,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
@@ -40,13 +41,17 @@ def theirs(kind, row_folder, request, expand_timesteps=None, **arguments):
     )
     if expand_timesteps is not None:
         pipeline.register_to_config(expand_timesteps=expand_timesteps)
-    pipeline.scheduler = UniPCMultistepScheduler.from_config(
-        pipeline.scheduler.config, flow_shift=request.flow_shift
+    kinds = {"unipc": UniPCMultistepScheduler, "dpm++": DPMSolverMultistepScheduler}
+    pipeline.scheduler = kinds[request.scheduler](
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=request.flow_shift,
     )
     pipeline.set_progress_bar_config(disable=True)
     size = {"height": request.height, "width": request.width}
-    if request.source_video is None:
+    if request.source_video is None and "num_frames" not in arguments:
         size["num_frames"] = request.num_frames
+    torch.manual_seed(request.seed)  # for noise on given frames
     return pipeline(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,

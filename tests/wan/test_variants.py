@@ -15,6 +15,9 @@ def test_ids_say_version_task_and_size():
         "wan2.2-ti2v-5b",
         "wan2.1-vace-1.3b",
         "wan2.1-vace-14b",
+        "skyreels-v2-df-1.3b-540p",
+        "skyreels-v2-df-14b-540p",
+        "skyreels-v2-df-14b-720p",
     ]
 
 
@@ -29,6 +32,9 @@ PUBLISHED = {
     "wan2.2-ti2v-5b": (1280, 704, 121, 24, 50, 5.0, 5.0),
     "wan2.1-vace-1.3b": (832, 480, 81, 16, 50, 5.0, 16.0),
     "wan2.1-vace-14b": (832, 480, 81, 16, 50, 5.0, 16.0),
+    "skyreels-v2-df-1.3b-540p": (960, 544, 97, 24, 30, 6.0, 8.0),
+    "skyreels-v2-df-14b-540p": (960, 544, 97, 24, 30, 6.0, 8.0),
+    "skyreels-v2-df-14b-720p": (1280, 720, 121, 24, 30, 6.0, 8.0),
 }
 FIELDS = (
     "width",
