@@ -7,16 +7,22 @@ from diffusers import LTXVideoTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 from engine.errors import UnreadableFile
+from engine.family import get_variant
 from engine.loading.checkpoint import load_component
 from engine.loading.header import TensorInfo
 from engine.loading.offload import component_sizes
 from engine.loading.quantised import Weight, dequantise, fold, quantise_modules
+from engine.loading.resident import ResidentModel
+from engine.progress import Progress
+from engine.settings import Settings
 from tests.authors_names import ltx_transformer
 from tests.engine.loading.test_checkpoint import (
     SIZE,
     assert_same,
     randomised,
 )
+from tests.layout_writers import write_quanto_int8
+from tests.tiny_wan import write_tiny_wan
 
 KIND = LTXVideoTransformer3DModel
 
@@ -187,3 +193,26 @@ def test_plain_files_have_no_8_bit_layers(transformer, tmp_path):
     save_file(ltx_transformer(transformer), file)
     assert_same(transformer, load_component(KIND, file, "float32", SIZE))
     assert not hasattr(load_component(KIND, file, "bfloat16", SIZE), "_quanto_map")
+
+
+def test_a_cpu_never_computes_from_8_bits(tmp_path, monkeypatch):
+    """Its int8 kernel crashes on some shapes, such as 24 inputs."""
+    root = tmp_path / "root"
+    folder = write_tiny_wan(root / "ckpts" / "demo" / "wan") / "transformer"
+    plain = folder / "diffusion_pytorch_model.safetensors"
+    stored = load_file(plain)
+    plain.unlink()
+    write_quanto_int8(stored, folder)
+
+    def crash(*arguments):
+        raise AssertionError("the kernel that crashes")
+
+    monkeypatch.setattr(torch, "_weight_int8pack_mm", crash)
+    resident = ResidentModel(Settings(root=root, gpu="cpu"))
+    pipeline = resident.get(get_variant("wan-demo"), Progress("test")).pipeline
+    layers = [m for m in pipeline.transformer.modules() if hasattr(m, "in_features")]
+    assert {type(layer) for layer in layers} == {torch.nn.Linear}
+    assert {layer.weight.dtype for layer in layers} == {torch.float32}
+    layer = pipeline.transformer.blocks[0].attn1.to_q
+    assert layer.in_features % 32
+    layer(torch.ones(1, layer.in_features))
