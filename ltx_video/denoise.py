@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from engine.errors import UserError
 from engine.family import LoadedModel, OnPhase, OnStep
 from engine.request import GenerationRequest
+from engine.sampling.phases import announce_phases
 from ltx_video.config import LtxConfig, Pass
 from ltx_video.encode import Conditioning, Pin
 from ltx_video.guidance import attention_to_nothing, combine, guidance_at, parts_mask
@@ -75,6 +76,7 @@ def denoise(
     run = _Passes(model, conditioning, request, config, generator)
     first = run.schedule(config.first_pass, steps, "first_pass")
     if config.second_pass is None:
+        announce_phases(first.steps)
         return run(
             config.first_pass,
             first,
@@ -85,6 +87,7 @@ def denoise(
     listed = config.second_pass.timesteps
     second_steps = len(listed) if listed else steps
     second = run.schedule(config.second_pass, second_steps, "second_pass")
+    announce_phases(first.steps, second.steps)
     total = first.steps + second.steps
     size = first_size(whole, config.downscale_factor)
     on_phase("first pass")

@@ -16,8 +16,10 @@ from diffusers import (
 from engine.errors import UnreadableFile
 from engine.family import LoadedModel, OnStep
 from engine.request import GenerationRequest
+from engine.sampling.phases import announce_phases
 from engine.sampling.reporting import reporting
 from wan.call import Conditioning
+from wan.variants import kind_of
 
 
 def denoise(
@@ -42,8 +44,25 @@ def denoise(
     def told(done: int, _steps: int, latents: torch.Tensor) -> None:
         on_step(done, call.steps, call.shown(latents))
 
+    announce_phases(*_phases(model, request, call.steps))
     pipeline.scheduler = reporting(scheduler, told)
     return run(model, conditioning, request)
+
+
+def _phases(
+    model: LoadedModel, request: GenerationRequest, steps: int
+) -> tuple[int, ...]:
+    """How many of the steps each transformer makes."""
+    boundary = kind_of(model.variant).boundary_ratio
+    if boundary is None:
+        return (steps,)
+    assert request.scheduler is not None and request.flow_shift is not None
+    config = model.pipeline.scheduler.config
+    planned = make_scheduler(request.scheduler, request.flow_shift, config)
+    planned.set_timesteps(request.num_inference_steps)
+    level = boundary * planned.config.num_train_timesteps
+    first = int((planned.timesteps >= level).sum())
+    return first, steps - first
 
 
 def run(

@@ -157,6 +157,8 @@ class _Applied:
         """``on_step``, before which the strengths of the next step are set."""
 
         def stepped(done: int, total: int, latents: Any) -> None:
+            if total % self._strengths.steps:  # more steps than were asked for
+                self.plan((total,))
             if self._strengths.go_to(done):
                 self._set()
             on_step(done, total, latents)
