@@ -102,10 +102,11 @@ def _kronecker(wrapper: Any, layer: Any, adapter: str, change: Kronecker) -> Any
     else:
         wrapper.update_layer(adapter, 1, 1, config=config)
     device = wrapper.get_base_layer().weight.device
-    for parts in (wrapper.lokr_w1_a, wrapper.lokr_w1_b):
-        parts.pop(adapter, None)
-    for parts in (wrapper.lokr_w2_a, wrapper.lokr_w2_b):
-        parts.pop(adapter, None)
+    # peft makes factors of its own sizes, maybe in two; here are whole ones.
+    halves = (wrapper.lokr_w1_a, wrapper.lokr_w1_b, wrapper.lokr_w2_a)
+    for parts in (*halves, wrapper.lokr_w2_b):
+        if adapter in parts:
+            del parts[adapter]
     for parts, tensor in (
         (wrapper.lokr_w1, change.first),
         (wrapper.lokr_w2, change.second),
