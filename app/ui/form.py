@@ -13,7 +13,14 @@ from gradio.blocks import Block
 from gradio.components import Component
 
 from app.ui import pins, sizes
-from app.ui.form_notes import length_note, model_note, problem_list, prompt_examples
+from app.ui.form_notes import (
+    length_note,
+    model_note,
+    problem_list,
+    prompt_examples,
+    source_label,
+    source_note,
+)
 from app.ui.live import Updates
 from app.ui.markup import sentence
 from app.ui.pins import Row
@@ -28,10 +35,15 @@ WHOLE = (
     "num_inference_steps",
     "seed",
     "overlap_frames",
+    "ar_step",
 )
+OWN = ("guidance_scale_2", "ar_step", "overlap_frames", "strength")
+"""Fields that only some models have: those whose defaults name them."""
 ADVANCED = (
     "negative_prompt",
     "guidance_scale",
+    "guidance_scale_2",
+    "ar_step",
     "flow_shift",
     "scheduler",
     "fps",
@@ -86,6 +98,8 @@ class Form:
     length_note: gr.HTML = field(init=False)
     media_group: gr.Column = field(init=False)
     continuing: gr.Accordion = field(init=False)
+    source_note: gr.HTML = field(init=False)
+    control_note: gr.HTML = field(init=False)
     pinning: gr.Accordion = field(init=False)
     pinned: gr.State = field(init=False)
     """Names of the files of the field ``conditions``, which ``pins`` stand for."""
@@ -118,6 +132,8 @@ class Form:
             self.length_note,
             self.media_group,
             self.continuing,
+            self.source_note,
+            self.control_note,
             self.pinning,
             *self.pin_outputs,
             self.advanced,
@@ -133,6 +149,8 @@ class Form:
             value = values[component]
             if name in MEDIA and (variant is None or name not in variant.media):
                 continue
+            if name in OWN and (variant is None or name not in variant.defaults):
+                continue
             if value is None or value == []:
                 continue
             data[name] = _whole(value) if name in WHOLE else value
@@ -142,6 +160,7 @@ class Form:
             )
         if "source_video" not in data:
             data.pop("overlap_frames", None)
+            data.pop("strength", None)
         tiled = variant is not None and variant.limits.min_vae_tile > 0
         if not tiled or data.get("vae_tile_size") == sizes.AUTOMATIC_TILES:
             data.pop("vae_tile_size", None)
@@ -162,6 +181,10 @@ class Form:
             updates[self.fields["prompt"]] = gr.update(value=shown["prompt"])
         for name in PLAIN:
             updates[self.fields[name]] = gr.update(value=shown.get(name))
+        for name in OWN:
+            updates[self.fields[name]] = gr.update(
+                value=shown.get(name), visible=name in variant.defaults
+            )
         updates[self.fields["num_frames"]] = gr.update(
             value=shown["num_frames"],
             minimum=variant.limits.min_frames,
@@ -217,11 +240,16 @@ class Form:
             self.fields[name]: gr.update(visible=name in takes) for name in MEDIA
         }
         updates[self.media_group] = gr.update(visible=bool(takes))
-        updates[self.continuing] = gr.update(visible="source_video" in takes)
+        updates[self.continuing] = gr.update(
+            visible="source_video" in takes, label=source_label(variant)
+        )
+        updates[self.source_note] = source_note(variant)
+        updates[self.control_note] = gr.update(visible="control_video" in takes)
         updates[self.pinning] = gr.update(visible="conditions" in takes)
-        overlap = (shown or variant.defaults).get("overlap_frames")
         updates[self.fields["overlap_frames"]] = gr.update(
-            value=overlap, step=variant.limits.frames_multiple
+            value=(shown or variant.defaults).get("overlap_frames"),
+            step=variant.limits.frames_multiple,
+            visible="overlap_frames" in variant.defaults,
         )
         if shown is None:
             return updates
@@ -254,7 +282,7 @@ class Form:
         marked[self.problems] = problem_list(problems, labels)
         if reasons.keys() & set(ADVANCED):
             marked[self.advanced] = gr.update(open=True)
-        if reasons.keys() & {"source_video", "overlap_frames"}:
+        if reasons.keys() & {"source_video", "overlap_frames", "strength"}:
             marked[self.continuing] = gr.update(open=True)
         if "conditions" in reasons:
             marked[self.pinning] = gr.update(open=True)

@@ -10,12 +10,14 @@ from gradio.data_classes import ImageData
 from app.ui import sizes
 from app.ui.form import MEDIA_LABELS, Form, PinRow, scheduler_choices
 from app.ui.form_notes import (
-    OVERLAP_NOTE,
+    CONTROL_NOTE,
     PINS_NOTE,
     SHOW_FIRST_PROBLEM,
     length_note,
     model_note,
     prompt_examples,
+    source_label,
+    source_note,
 )
 from app.ui.markup import ON_ACTION
 from engine.family import ModelVariant, all_variants
@@ -96,22 +98,17 @@ def _build_media(form: Form, variant: ModelVariant) -> None:
             for name in MEDIA_LABELS:
                 if name not in ("source_video", "conditions"):
                     _build_medium(form, variant, name)
+        form.control_note = gr.HTML(
+            CONTROL_NOTE, visible="control_video" in variant.media
+        )
         form.continuing = gr.Accordion(
-            "Continue a video",
+            source_label(variant),
             open=False,
             visible="source_video" in variant.media,
             elem_id="continuing",
         )
         with form.continuing:
-            _build_medium(form, variant, "source_video")
-            form.fields["overlap_frames"] = gr.Number(
-                value=variant.defaults.get("overlap_frames"),
-                label="Overlap",
-                precision=0,
-                step=variant.limits.frames_multiple,
-                **_named("overlap_frames"),
-            )
-            gr.HTML(OVERLAP_NOTE)
+            _build_source(form, variant)
         form.pinning = gr.Accordion(
             "Pinned media",
             open=False,
@@ -122,6 +119,28 @@ def _build_media(form: Form, variant: ModelVariant) -> None:
             _build_medium(form, variant, "conditions")
             _build_pins(form)
             gr.HTML(PINS_NOTE)
+
+
+def _build_source(form: Form, variant: ModelVariant) -> None:
+    _build_medium(form, variant, "source_video")
+    form.fields["overlap_frames"] = gr.Number(
+        value=variant.defaults.get("overlap_frames"),
+        label="Overlap",
+        precision=0,
+        step=variant.limits.frames_multiple,
+        visible="overlap_frames" in variant.defaults,
+        **_named("overlap_frames"),
+    )
+    form.fields["strength"] = gr.Slider(
+        0.05,
+        1,
+        value=variant.defaults.get("strength"),
+        step=0.05,
+        label="Strength",
+        visible="strength" in variant.defaults,
+        **_named("strength"),
+    )
+    form.source_note = gr.HTML(source_note(variant))
 
 
 def _build_pins(form: Form) -> None:
@@ -155,11 +174,10 @@ def _build_medium(form: Form, variant: ModelVariant, name: str) -> None:
         component: Any = ImageFile(
             type="filepath", sources=["upload", "clipboard"], height=180, **shared
         )
-    elif name in ("image_refs", "conditions"):
+    elif name in ("image_refs", "conditions", "control_mask"):
         kinds = ["image"] if name == "image_refs" else ["image", "video"]
-        component = gr.File(
-            file_count="multiple", file_types=kinds, height=140, **shared
-        )
+        count: Any = "single" if name == "control_mask" else "multiple"
+        component = gr.File(file_count=count, file_types=kinds, height=140, **shared)
     else:
         component = gr.Video(sources=["upload"], height=180, **shared)
     form.fields[name] = component
@@ -231,6 +249,17 @@ def _build_advanced(form: Form, variant: ModelVariant) -> None:
         ):
             form.fields[name] = gr.Number(
                 value=values.get(name), label=label, min_width=170, **_named(name)
+            )
+        for name, label in (
+            ("guidance_scale_2", "Guidance of the second transformer"),
+            ("ar_step", "Steps between blocks of frames"),
+        ):
+            form.fields[name] = gr.Number(
+                value=values.get(name),
+                label=label,
+                min_width=170,
+                visible=name in values,
+                **_named(name),
             )
         form.fields["scheduler"] = gr.Dropdown(
             choices=scheduler_choices(variant),

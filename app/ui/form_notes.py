@@ -10,9 +10,16 @@ from app.ui.markup import length, sentence
 from engine.errors import Problem
 from engine.family import ModelVariant, get_variant
 
-OVERLAP_NOTE = (
-    '<p class="note">The new part begins with so many of its last frames, and the '
-    "finished video is both in one.</p>"
+SOURCE_LABELS = {"continue": "Continue a video", "transform": "Remake a video"}
+SOURCE_NOTES = {
+    "continue": "The new part begins with so many of its last frames, and the finished "
+    "video is both in one.",
+    "transform": "A low strength keeps its shapes and motion and changes the surfaces; "
+    "1 leaves nothing of it.",
+}
+CONTROL_NOTE = (
+    '<p class="note">The video follows the control video. With a mask, what is black '
+    "in it stays as it is, and what is white is made anew.</p>"
 )
 PINS_NOTE = (
     '<p class="note">Each is shown at its frame: 0 is the first, -1 the last. A '
@@ -27,6 +34,15 @@ def model_note(variant: ModelVariant, missing: str | None) -> str:
     if missing:
         text += f'<p class="note warn" role="status">{escape(sentence(missing))}</p>'
     return text
+
+
+def source_label(variant: ModelVariant) -> str:
+    """What the model does with a source video."""
+    return SOURCE_LABELS[variant.source_video_use]
+
+
+def source_note(variant: ModelVariant) -> str:
+    return f'<p class="note">{SOURCE_NOTES[variant.source_video_use]}</p>'
 
 
 def prompt_examples(variant: ModelVariant) -> str:

@@ -129,12 +129,65 @@ def test_tiling_is_sent_and_comes_back(
 
 
 def test_model_without_media_or_tiles_shows_no_fields_for_them(desk: Desk) -> None:
-    updates = desk.tab.change_model("wan2.1-t2v-1.3b")
+    updates = desk.tab.change_model("wan2.2-t2v-a14b")
     form = desk.tab.form
     hidden = [form.media_group, form.continuing, form.pinning]
     hidden += [form.fields[name] for name in ("image_start", "vae_tile_size")]
     assert [updates[component]["visible"] for component in hidden] == [False] * 5
     assert "follow one another" not in updates[form.examples]
+
+
+OWN_FIELDS = {
+    "wan2.2-t2v-a14b": {"guidance_scale_2"},
+    "wan2.1-t2v-14b": {"source_video", "strength"},
+    "wan2.1-flf2v-14b-720p": {"image_start", "image_end"},
+    "wan2.1-vace-14b": {"control_video", "control_mask", "image_refs"},
+    "skyreels-v2-df-14b-540p": {
+        *("image_start", "source_video", "overlap_frames", "ar_step"),
+    },
+    "ltxv-demo": {
+        *("image_start", "image_end", "conditions", "source_video", "overlap_frames"),
+        "vae_tile_size",
+    },
+}
+
+
+@pytest.mark.parametrize("model", OWN_FIELDS)
+def test_only_fields_that_a_model_has_are_shown(model: str, desk: Desk) -> None:
+    updates = desk.tab.change_model(model)
+    form = desk.tab.form
+    shown = {
+        name
+        for name, component in form.fields.items()
+        if updates.get(component, {}).get("visible")
+    }
+    assert shown == OWN_FIELDS[model]
+    assert updates[form.control_note]["visible"] is ("control_video" in shown)
+
+
+def test_page_says_what_becomes_of_a_source_video(desk: Desk) -> None:
+    form = desk.tab.form
+    continuing = desk.tab.change_model("ltxv-demo")
+    assert continuing[form.continuing]["label"] == "Continue a video"
+    assert "both in one" in continuing[form.source_note]
+    remaking = desk.tab.change_model("wan-demo")
+    assert remaking[form.continuing]["label"] == "Remake a video"
+    assert "low strength" in remaking[form.source_note]
+
+
+def test_fields_of_another_model_are_left_out(desk: Desk, tmp_path: Path) -> None:
+    desk.fill(strength=0.3, guidance_scale_2=2.0, ar_step=5.0, overlap_frames=9.0)
+    form = desk.tab.form
+    desk.fill(model="wan2.2-t2v-a14b")
+    read = form.read(desk.values)
+    assert read["guidance_scale_2"] == 2.0
+    assert not read.keys() & {"strength", "ar_step", "overlap_frames"}
+    desk.fill(model="skyreels-v2-df-14b-540p")
+    assert form.read(desk.values)["ar_step"] == 5
+    desk.fill(model="wan-demo")
+    assert "strength" not in form.read(desk.values)
+    desk.fill(source_video=str(tmp_path / "a.mp4"))
+    assert form.read(desk.values)["strength"] == 0.3
 
 
 def test_media_stay_when_another_model_is_chosen(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from app.ui.sizes import (
 )
 from engine.family import ModelVariant
 from tests.fakes import VARIANT
-from wan.variants import VARIANTS
+from wan.variants import T2V_14B, VARIANTS
 
 
 @pytest.mark.parametrize("variant", [VARIANT, *VARIANTS], ids=lambda each: each.id)
@@ -39,7 +39,7 @@ def test_other_size_is_custom() -> None:
 
 
 def test_large_model_offers_480p_and_720p_in_both_directions() -> None:
-    choices = [value for _, value in size_choices(VARIANTS[-1])]
+    choices = [value for _, value in size_choices(T2V_14B)]
     assert {"832x480", "480x832", "1280x720", "720x1280"} <= set(choices)
 
 
