@@ -28,7 +28,7 @@ from demo.trainer import FRAMES, Trainer
 PARTS, CLIPS = 24, 256
 SECONDS = 260.0
 """No part is begun after so many, the renderer's compilation included."""
-JUDGE_PARTS, JUDGE_SECONDS = 10, 25.0
+JUDGE_PARTS, JUDGE_SECONDS, JUDGE_CLIPS = 10, 25.0, 256
 PINNED_FRAMES = (FRAMES - 1, FRAMES - 1, 8, 16, 24)
 PINNED_CLIPS = (8, 16, 24)
 CLIP_LENGTH = 9
@@ -112,7 +112,7 @@ def make_judge(trainer: Trainer, parts: list[dict[str, Tensor]]) -> None:
         judge = train_judge(seen, labels, seconds=JUDGE_SECONDS)
     save_judge(judge, trainer.state / "judge.safetensors")
     _, held_out = split_scenes()
-    clips, drawn = trainer.clips(held_out, 256, seed=2)
+    clips, drawn = trainer.clips(held_out, JUDGE_CLIPS, seed=2)
     trainer.log(f"judge on held-out renders: {score(judge, clips, drawn)}")
 
 
@@ -155,6 +155,11 @@ def load_vae(trainer: Trainer) -> Any:
     """The trained VAE, on the training's device."""
     made = type(trainer.kind.make_vae()).from_pretrained(vae_folder(trainer))
     return trainer.kind.quicken(made).to(trainer.device)
+
+
+def is_saved(trainer: Trainer) -> bool:
+    """Whether the trained VAE is there: a call may end between training and saving."""
+    return any(vae_folder(trainer).glob("*.safetensors"))
 
 
 def vae_folder(trainer: Trainer) -> Path:

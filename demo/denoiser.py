@@ -261,8 +261,12 @@ def sample(
     steps: int,
     guidance: float,
     seed: int = 0,
+    start: Tensor | None = None,
 ) -> Tensor:
-    """Whitened latents (captions, *shape) by Euler steps; as the pipeline's "euler"."""
+    """Whitened latents (captions, *shape) by Euler steps; as the pipeline's "euler".
+
+    ``start`` are first frames (captions, channels, frames, h, w) to keep.
+    """
     device = next(denoiser.transformer.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     x = torch.randn((len(captions), *shape), generator=generator, device=device)
@@ -270,8 +274,15 @@ def sample(
     batch = Batch(x, ids, mask)
     levels = shifted(torch.linspace(1, 0, steps + 1, device=device), SHIFT)
     teacher = Teacher(denoiser, guidance)
+    kept = 0 if start is None else start.shape[2]
     with torch.autocast(device.type, torch.bfloat16):
         for here, there in itertools.pairwise(levels):
-            v = guided(teacher, x, here.expand(len(captions), 1), batch, None)
-            x = x + (there - here) * v.float()
+            each = here.expand(len(captions), 1)
+            if start is not None:
+                x = torch.cat([start, x[:, :, kept:]], 2)
+                each = each.repeat(1, x.shape[2])
+                each[:, :kept] = 0.0
+            v = guided(teacher, x, each, batch, None).float()
+            v[:, :, :kept] = 0.0
+            x = x + (there - here) * v
     return x

@@ -215,8 +215,8 @@ def set_latent_scale(vae: Any, mean: Tensor, deviation: Tensor) -> None:
     into.bias[:LATENT_CHANNELS] -= mean
     into.bias[:LATENT_CHANNELS] /= deviation
     into.bias[LATENT_CHANNELS:] -= 2 * deviation.log()
-    out.bias += (out.weight * mean.view(1, -1, 1, 1, 1)).sum((1, 2, 3, 4))
-    out.weight *= deviation.view(1, -1, 1, 1, 1)
+    out.bias.add_((out.weight * mean.view(1, -1, 1, 1, 1)).sum((1, 2, 3, 4)))
+    out.weight.mul_(deviation.view(1, -1, 1, 1, 1))
 
 
 def latent_scale(vae: Any) -> tuple[Tensor, Tensor]:

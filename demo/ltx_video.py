@@ -69,7 +69,7 @@ def make_vae() -> AutoencoderKLLTXVideo:
 
 def make_transformer() -> LTXVideoTransformer3DModel:
     """A token for each 32 × 32 pixels of eight frames."""
-    return LTXVideoTransformer3DModel(
+    transformer = LTXVideoTransformer3DModel(
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         num_attention_heads=6,
@@ -78,6 +78,14 @@ def make_transformer() -> LTXVideoTransformer3DModel:
         num_layers=6,
         caption_channels=TEXT_WIDTH,
     )
+    # Each block's tables bring tokens to whole precision; under autocast the first
+    # block would get half, and be compiled for that as well.
+    transformer.proj_in.register_forward_hook(_to_float)
+    return transformer
+
+
+def _to_float(_module: nn.Module, _given: Any, made: Tensor) -> Tensor:
+    return made.float()
 
 
 def make_upsampler() -> LTXLatentUpsamplerModel:

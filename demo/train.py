@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import random
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from demo import codec, denoiser, upsampler, vae
 from demo.captions import full_caption
 from demo.clock import Clock
-from demo.dataset import load_vae, make_latents, resized, vae_folder
+from demo.dataset import is_saved, load_vae, make_latents, resized, vae_folder
 from demo.evaluate import scene_captions, score, strip
 from demo.judge import load_judge
 from demo.kind import KINDS, Kind, get_kind
@@ -28,10 +29,12 @@ from demo.scenes import split_scenes
 from demo.text import make_tokenizer
 from demo.trainer import Trainer
 
-POOL = 1024
-BAKE = denoiser.Schedule(batch=256, lr=2e-4, seconds=50.0, warmup=20)
+POOL, HELD_OUT = 1024, 32
+BATCH = 256
+BAKE = denoiser.Schedule(batch=BATCH, lr=2e-4, seconds=50.0, warmup=20)
 BAKED_GUIDANCE = 3.0
 UPSAMPLER_SECONDS = 60.0
+JUDGED, JUDGED_TOGETHER = 256, 64
 
 
 def codec_of(kind: Kind, model: nn.Module) -> vae.Codec:
@@ -42,14 +45,14 @@ def train_vae(trainer: Trainer) -> bool:
     """The VAE; True when it is done."""
     kind, spent = trainer.kind, trainer.spent("vae")
     total = sum(seconds for _, seconds in kind.VAE_PARTS)
-    if spent >= total:
+    if spent >= total and is_saved(trainer):
         return True
     torch.manual_seed(0)
     model = kind.quicken(kind.make_vae()).to(trainer.device)
     ema = vae.copy_of(model)
     trainer.load("vae", model, ema)
     train, held_out = split_scenes()
-    held = resized(trainer.clips(held_out, 32, seed=1)[0], kind.SIZES[0])
+    held = resized(trainer.clips(held_out, HELD_OUT, seed=1)[0], kind.SIZES[0])
     trainer.log("renderer ready")
     pool = resized(trainer.clips(train, POOL, seed=100 + int(spent))[0], kind.SIZES[0])
     trainer.log(f"pool of {POOL} clips rendered")
@@ -110,6 +113,9 @@ def make_denoiser(kind: Kind, device: str, *, fast: bool = False) -> denoiser.De
         tokenizer,
     )
     if fast:
+        # Sizes of pictures and given frames are further forms of a block; beyond the
+        # limit nothing is compiled any more, silently.
+        torch._dynamo.config.recompile_limit = 32
         made.transformer.compile_repeated_blocks(dynamic=kind.FLEXIBLE)
     return made
 
@@ -129,8 +135,8 @@ def train_denoiser(trainer: Trainer, model: Any, data: denoiser.Latents) -> bool
     if spent == 0.0:
         start_from(student, ema)
     ema.modules().requires_grad_(False)
-    judged = partial(judge_denoiser, trainer, ema, model)
-    schedule = denoiser.Schedule(batch=256, lr=1.2e-3, seconds=kind.DENOISER_SECONDS)
+    judged = partial(judge_denoiser, trainer, ema, model, data)
+    schedule = denoiser.Schedule(batch=BATCH, lr=1.2e-3, seconds=kind.DENOISER_SECONDS)
     if spent < schedule.seconds:
         run_denoiser(trainer, "denoiser", student, ema, data, schedule)
         judged(((8, 3.0), (8, 1.0)))
@@ -182,35 +188,55 @@ def judge_denoiser(
     trainer: Trainer,
     model: denoiser.Denoiser,
     decoder: Any,
+    data: denoiser.Latents,
     settings: tuple[tuple[int, float], ...],
 ) -> None:
-    """Accuracy over held-out captions, and pictures, at each (steps, guidance)."""
-    kind, device = trainer.kind, trainer.device
-    judge = load_judge(trainer.state / "judge.safetensors").to(device)
-    mean, deviation = kind.latent_scale(decoder)
-    shape = kind.encode(
-        decoder, torch.zeros(1, 3, 33, kind.SIZES[0], kind.SIZES[0], device=device)
-    )[0].shape[1:]
-    scenes, captions = scene_captions(256, full_caption, seed=3)
+    """Accuracy over held-out captions, and pictures, at each (steps, guidance); and
+    over clips that were trained on, from their first frame."""
+    kind = trainer.kind
+    judge = load_judge(trainer.state / "judge.safetensors").to(trainer.device)
+    trained = data.sizes[kind.SIZES[0]]
+    scenes, captions = scene_captions(JUDGED, full_caption, seed=3)
     for steps, guidance in settings:
         clips = []
-        for i in range(0, len(captions), 64):
+        for i in range(0, len(captions), JUDGED_TOGETHER):
             latents = denoiser.sample(
                 model,
-                captions[i : i + 64],
-                tuple(shape),
+                captions[i : i + JUDGED_TOGETHER],
+                tuple(trained.shape[1:]),
                 steps=steps,
                 guidance=guidance,
                 seed=i,
             )
-            for latent in (latents * deviation + mean).split(8):
-                with torch.autocast(torch.device(device).type, torch.bfloat16):
-                    video = kind.decode(decoder, latent)
-                clips.append(codec.to_uint8(video.float()))
+            clips.append(to_video(kind, decoder, latents))
         made = torch.cat(clips)
         trainer.log(f"{steps} steps, guidance {guidance}: {score(judge, made, scenes)}")
         strip(made[:8], trainer.state / f"samples-{steps}-{guidance:g}.png")
     trainer.log("pictures of: " + " | ".join(captions[:8]))
+    if kind.GIVEN.first:
+        known, rng = data.scenes[:JUDGED_TOGETHER], random.Random(3)
+        latents = denoiser.sample(
+            model,
+            [full_caption(scene, rng) for scene in known],
+            tuple(trained.shape[1:]),
+            steps=8,
+            guidance=1.0,
+            start=trained[: len(known), :, :1].float(),
+        )
+        made = to_video(kind, decoder, latents)
+        trainer.log(f"from first frames: {score(judge, made, known)}")
+        strip(made[:8], trainer.state / "samples-start.png")
+
+
+def to_video(kind: Kind, decoder: Any, latents: Tensor) -> Tensor:
+    """uint8 clips of whitened latents; ``decoder`` is the VAE."""
+    mean, deviation = kind.latent_scale(decoder)
+    clips = []
+    for latent in (latents * deviation + mean).split(8):
+        with torch.autocast(latent.device.type, torch.bfloat16):
+            video = kind.decode(decoder, latent)
+        clips.append(codec.to_uint8(video.float()))
+    return torch.cat(clips)
 
 
 def train_upsampler(trainer: Trainer, model: Any, data: denoiser.Latents) -> None:

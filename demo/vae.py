@@ -108,6 +108,7 @@ def reconstruct(codec: Codec, clips: Tensor) -> Tensor:
     return torch.cat(rebuilt)
 
 
+@torch.no_grad()
 def average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the average's weights towards the model's."""
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)

@@ -123,7 +123,8 @@ def test_docs_name_only_models_that_exist() -> None:
     ids = set(all_variants())
     for file in DOCS:
         text = file.read_text(encoding="utf-8")
-        named = set(re.findall(r"`((?:wan|skyreels|ltxv|hyvideo|hunyuan)[\w.]*-[\w.-]+)`", text))
+        families = "wan|skyreels|ltxv|hyvideo|hunyuan"
+        named = set(re.findall(rf"`((?:{families})[\w.]*-[\w.-]+)`", text))
         named = {name for name in named if not name.endswith(".safetensors")}
         assert named <= ids, name_of(file)
 

@@ -27,7 +27,7 @@ STRONGEST = 10.0
 LONGEST = 4000
 """Characters."""
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class ScheduleError(ValueError):
