@@ -12,6 +12,7 @@ from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
 from engine.family import LoadedModel
+from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
 
 BYTES_PER_PIXEL = 3600
@@ -135,10 +136,3 @@ def tiles_of(vae: Any, size: int) -> Iterator[None]:
         yield
     finally:
         vae.disable_tiling()
-
-
-def to_uint8(chunk: Tensor) -> np.ndarray:
-    """(1, 3, frames, height, width) in [-1, 1] to uint8 (frames, height, width, 3)."""
-    pixels = (chunk[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round()
-    frames: np.ndarray = pixels.to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
-    return frames

@@ -33,6 +33,7 @@ from transformers import (
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
 from engine.loading.checkpoint import load_component, load_tokenizer
 from engine.media.frames import load_image
+from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
 from hyvideo.attention import attend_without_mask
@@ -40,7 +41,6 @@ from hyvideo.decode import (
     denormalise,
     tile_size,
     tiles_of,
-    to_uint8,
     vae_precision,
 )
 from hyvideo.encode import Text, cfg_scale, embed

@@ -40,10 +40,11 @@ from transformers import (
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
 from engine.loading.checkpoint import load_component, load_tokenizer
 from engine.media.frames import load_image
+from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
 from hyvideo.attention15 import attend_without_mask
-from hyvideo.decode import to_uint8, vae_precision
+from hyvideo.decode import vae_precision
 
 CHUNK = 8
 TILES = (256, 128, 64)

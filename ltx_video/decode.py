@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.family import LoadedModel
+from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
 from ltx_video.config import LtxConfig
 from ltx_video.sizes import CELL, Size, whole_size
@@ -116,10 +117,3 @@ def cut(video: Tensor, width: int, height: int) -> Tensor:
     """The middle of the picture."""
     top, left = (video.shape[3] - height) // 2, (video.shape[4] - width) // 2
     return video[..., top : top + height, left : left + width]
-
-
-def to_uint8(chunk: Tensor) -> np.ndarray:
-    """(1, 3, frames, height, width) in [-1, 1] to uint8 (frames, height, width, 3)."""
-    pixels = (chunk[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round()
-    frames: np.ndarray = pixels.to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
-    return frames

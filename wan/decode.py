@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from diffusers.utils.torch_utils import get_module_execution_device
 
 from engine.family import LoadedModel
+from engine.media.pixels import to_uint8
 
 
 def decode(model: LoadedModel, latents: torch.Tensor) -> Iterator[np.ndarray]:
@@ -56,10 +57,3 @@ def decode_chunks(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
             yield torch.clamp(chunk, min=-1.0, max=1.0)
     finally:
         vae.clear_cache()
-
-
-def to_uint8(chunk: torch.Tensor) -> np.ndarray:
-    """(1, 3, frames, height, width) in [-1, 1] to uint8 (frames, height, width, 3)."""
-    pixels = (chunk[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round()
-    frames: np.ndarray = pixels.to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
-    return frames

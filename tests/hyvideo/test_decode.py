@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from engine.family import LoadedModel
+from engine.media.pixels import to_uint8
 from hyvideo import FAMILY
 from hyvideo.decode import (
     decode_chunks,
@@ -12,7 +13,6 @@ from hyvideo.decode import (
     free_memory,
     tile_size,
     tiles_of,
-    to_uint8,
 )
 from tests.tiny_hyvideo import CHANNELS, make_vae
 

@@ -4,9 +4,10 @@ import torch
 
 from engine.family import LoadedModel
 from engine.loading.weights import components_in
+from engine.media.pixels import to_uint8
 from tests.tiny_wan import CHANNELS, make_vae
 from wan import FAMILY
-from wan.decode import decode_chunks, to_uint8
+from wan.decode import decode_chunks
 from wan.variants import DEMO
 
 
