@@ -25,6 +25,7 @@ from engine.events import (
     dump,
 )
 from engine.queue.job import Job
+from engine.timing import timing_told
 
 PHASES = {
     "download": "Downloading the model",
@@ -211,6 +212,8 @@ def _line(event: Event, verbose: int) -> str:
             line = f"warning: {event.message}"
         case Saved():
             line = f"saved {event.path} after {duration(event.seconds)}"
+            if verbose > 0 and event.timing:
+                line += f" ({timing_told(event.timing)})"
         case Failed():
             detail = f"\n{event.detail}" if verbose > 1 and event.detail else ""
             line = f"failed: {event.error}{detail}"

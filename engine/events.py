@@ -62,12 +62,39 @@ class Warned(_Event):
     message: str
 
 
+class Timing(BaseModel):
+    """Where a finished job's time went, in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    download: float = 0.0
+    load: float = 0.0
+    encode: float = 0.0
+    denoise: float = 0.0
+    decode: float = 0.0
+    """Frames go to the file's encoder as they are decoded, and its work is in this."""
+    write: float = 0.0
+    """What was left to write after the last frame."""
+    steps: int = 0
+    first_step: float = 0.0
+    """With what is done once, such as compiling."""
+    seconds_per_step: float = 0.0
+    """The median, without previews."""
+    previews: float = 0.0
+    """Part of ``denoise``."""
+    peak_gib: float | None = None
+    """What torch took of the GPU's memory at most; ``None`` on other devices."""
+
+
 class Saved(_Event):
     """The last event of a job that is done."""
 
     event: Literal["saved"] = "saved"
     path: str = Field(description="Absolute path of the finished video.")
     seconds: float = Field(ge=0, description="From start to file.")
+    timing: Timing | None = Field(
+        None, description="Where the time went; none when the worker didn't live on."
+    )
 
 
 class Failed(_Event):

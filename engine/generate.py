@@ -15,7 +15,7 @@ from engine import outputs
 from engine.events import OnEvent
 from engine.family import Family, LoadedModel, OnStep, get_family, get_variant
 from engine.loading.interrupt import interruptible
-from engine.loading.memory import out_of_memory_told
+from engine.loading.memory import out_of_memory_told, peak_memory, watch_peak_memory
 from engine.loading.resident import ResidentModel
 from engine.lora.apply import loras_applied
 from engine.media.frames import all_but_last, read_clip
@@ -73,6 +73,7 @@ class Generator:
         variant = get_variant(request.model)
         family = get_family(variant.family)
         progress = Progress(job, on_event, is_cancelled)
+        watch_peak_memory(self._resident.device)
         with (
             self._resident.released_on_failure(),
             out_of_memory_told(request, self._resident.device),
@@ -98,6 +99,12 @@ class Generator:
         if self._settings.sidecar:
             self._write_sidecar(request, output, progress)
         return output
+
+    @property
+    def peak_gib(self) -> float | None:
+        """What the last job took of the GPU's memory at most, in GiB; ``None`` on
+        other devices."""
+        return peak_memory(self._resident.device)
 
     def close(self) -> None:
         """Free the model's memory."""

@@ -15,6 +15,7 @@ from app.ui.media_files import STEPS_ON, ready_taker
 from app.ui.services import Services
 from app.ui.snapshot import Snapshot
 from engine.errors import UserError
+from engine.events import Saved
 from engine.outputs import Output
 
 GONE_ON = {
@@ -119,12 +120,16 @@ class GalleryTab:
         if opened is None:
             return ""
         ways = frozenset(how for how in STEPS_ON if ready_taker(how, self.services))
-        return detail(opened, _seconds(now, opened), ways)
+        return detail(opened, self._saved(now, opened), ways)
 
-
-def _seconds(now: Snapshot, output: Output) -> float | None:
-    """How long making this video took, ``None`` when its job is forgotten."""
-    for job in now.ended:
-        if job.output == str(output.path) and job.started_at and job.finished_at:
-            return (job.finished_at - job.started_at).total_seconds()
-    return None
+    def _saved(self, now: Snapshot, output: Output) -> Saved | None:
+        """How its job ended, ``None`` when that is forgotten."""
+        made = (job for job in now.ended if job.output == str(output.path))
+        job = next(made, None)
+        if job is None:
+            return None
+        try:
+            events = self.services.store.events(job.id)
+        except UserError:  # removed since
+            return None
+        return next((each for each in events if isinstance(each, Saved)), None)

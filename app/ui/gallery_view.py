@@ -7,8 +7,10 @@ from html import escape
 
 from app.reporters import duration
 from app.ui.markup import empty, facts, media_words, one_line, video_url
+from engine.events import Saved
 from engine.outputs import Output
 from engine.request import GenerationRequest
+from engine.timing import timing_told
 
 PAGE = 24
 """Tiles that a page shows before it offers more."""
@@ -51,10 +53,10 @@ def tiles(outputs: Sequence[Output], shown: int) -> str:
 
 
 def detail(
-    output: Output, took: float | None, ways: frozenset[str] = frozenset()
+    output: Output, saved: Saved | None, ways: frozenset[str] = frozenset()
 ) -> str:
     """One video with everything known about it, and what can be done with it.
-    ``took`` is how many seconds making it took, where the queue still knows; ``ways``
+    ``saved`` tells how long making it took, where the queue still knows; ``ways``
     are the keys of ``GO_ON`` that some model takes."""
     name = escape(output.path.name)
     prompt = output.request.prompt if output.request else output.path.stem
@@ -68,7 +70,7 @@ def detail(
         f'<article class="detail" data-name="{name}">'
         f'<video src="{video_url(output.path)}" autoplay loop muted playsinline '
         f'controls></video><div class="sheet"><p class="prompt">{escape(prompt)}</p>'
-        f"<dl>{_settings(output.request)}{_file_facts(output, took)}</dl>"
+        f"<dl>{_settings(output.request)}{_file_facts(output, saved)}</dl>"
         f'<p class="path"><code>{escape(str(output.path))}</code>'
         f'<button type="button" class="act text" '
         f'data-copy="{escape(str(output.path))}">Copy path</button></p>'
@@ -119,15 +121,21 @@ def _settings(request: GenerationRequest | None) -> str:
     return "".join(facts)
 
 
-def _file_facts(output: Output, took: float | None) -> str:
+def _file_facts(output: Output, saved: Saved | None) -> str:
     made = output.created_at.astimezone().strftime("%d %b %Y, %H:%M")
     size = f"{output.bytes / 1e6:.1f} MB" if output.bytes > 1e5 else "under 0.1 MB"
-    known = _fact("Took", duration(took)) if took is not None else ""
-    return _fact("Made", made) + known + _fact("File", size)
+    facts = _fact("Made", made) + _fact("File", size)
+    if saved is None:
+        return facts
+    facts += _fact("Took", duration(saved.seconds))
+    if saved.timing:
+        facts += _fact("Time went into", timing_told(saved.timing), wide=True)
+    return facts
 
 
-def _fact(label: str, value: str) -> str:
-    return f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>"
+def _fact(label: str, value: str, *, wide: bool = False) -> str:
+    kind = ' class="wide"' if wide else ""
+    return f"<div{kind}><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>"
 
 
 def _written(value: object) -> str:

@@ -47,6 +47,23 @@ def empty_caches(device: str) -> None:
         torch.cuda.empty_cache()
 
 
+def watch_peak_memory(device: str) -> None:
+    """From here on ``peak_memory`` counts anew."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: str) -> float | None:
+    """GiB of the GPU that torch held at most; ``None`` on other devices."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return float(torch.cuda.max_memory_reserved(device) / GIB)
+
+
 def _free_memory(device: str) -> str:
     if not device.startswith("cuda"):
         return ""

@@ -20,6 +20,7 @@ from engine.errors import Cancelled, OutOfMemory, UserError
 from engine.events import Event, Failed, Phase, Saved, Started, Stopped
 from engine.queue.messages import Cancel, Ready, Run, WarmUp
 from engine.settings import Settings
+from engine.timing import Stopwatch
 
 if TYPE_CHECKING:
     from engine.generate import Generator
@@ -127,11 +128,13 @@ def _run(
 ) -> Event:
     """Generate; the job's last event is the answer."""
     began, doing = time.monotonic(), "starting"
+    stopwatch = Stopwatch()
 
     def on_event(event: Event) -> None:
         nonlocal doing
         if isinstance(event, Phase):
             doing = DOING[event.phase]
+        stopwatch.on_event(event)
         connection.send(event)
 
     try:
@@ -150,7 +153,12 @@ def _run(
     except Exception as error:
         sentence = f"Something unexpected happened while {doing}: {_told(error)}"
         return Failed(job=run.job, error=sentence, detail=_detail())
-    return Saved(job=run.job, path=str(path), seconds=time.monotonic() - began)
+    return Saved(
+        job=run.job,
+        path=str(path),
+        seconds=time.monotonic() - began,
+        timing=stopwatch.finish(generator.peak_gib),
+    )
 
 
 def _told(error: Exception) -> str:

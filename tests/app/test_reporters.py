@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from app.reporters import BarReporter, JsonReporter, PlainReporter, duration, pace
-from engine.events import Failed, Phase, Preview, Saved, Started, Step
+from engine.events import Failed, Phase, Preview, Saved, Started, Step, Timing
 from engine.queue.job import Job, JobStatus
 from engine.request import GenerationRequest
 
@@ -43,6 +43,7 @@ def test_json_reporter_prints_one_event_per_line(
         reporter.on_event(Saved(job="a", path="/x\n.mp4", seconds=2))
     step, saved = map(json.loads, capsys.readouterr().out.splitlines())
     assert step["event"] == "step"
+    assert saved.pop("timing") is None
     assert saved == {"event": "saved", "job": "a", "path": "/x\n.mp4", "seconds": 2}
 
 
@@ -94,12 +95,13 @@ def test_bars_show_phase_and_pace_and_leave_the_result() -> None:
         reporter.on_event(Phase(job="a", phase="denoise"))
         reporter.on_event(STEP)
         reporter._progress.refresh()
-        reporter.on_event(Saved(job="a", path="/out/a.mp4", seconds=90))
+        timing = Timing(denoise=84, steps=20, seconds_per_step=4.2)
+        reporter.on_event(Saved(job="a", path="/out/a.mp4", seconds=90, timing=timing))
     shown = screen.getvalue()
     assert "[1/2] a red [bold]ball[/bold]\n" in shown.replace("\r", "")
     assert "Making the video" in shown
     assert "step 3/20, 1.25 s/step, 1 min 15 s left" in shown
-    assert "saved /out/a.mp4 after 1 min 30 s" in shown
+    assert "saved /out/a.mp4 after 1 min 30 s (20 steps of 4.2 s)" in shown
 
 
 def test_downloads_are_told_in_mebibytes() -> None:

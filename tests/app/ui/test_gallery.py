@@ -10,6 +10,7 @@ import pytest
 from app.ui.gallery import Gallery
 from app.ui.gallery_view import detail, tiles
 from engine.errors import UserError
+from engine.events import Saved, Timing
 from engine.outputs import Output
 from engine.request import Condition, GenerationRequest
 
@@ -54,19 +55,28 @@ def test_only_videos_of_the_folder_can_be_deleted(name: str, tmp_path: Path) -> 
     assert secret.exists()
 
 
+SAVED = Saved(
+    job="a",
+    path="/out/a'b.mp4",
+    seconds=65,
+    timing=Timing(load=5, denoise=48, steps=4, first_step=12, seconds_per_step=12),
+)
+
+
 def test_detail_shows_all_settings_and_escapes_them() -> None:
-    shown = detail(output("a'b.mp4"), took=65)
+    shown = detail(output("a'b.mp4"), SAVED)
     assert "&lt;i&gt;red&lt;/i&gt; &amp; round" in shown
     assert "<dt>Seed</dt><dd>5</dd>" in shown
     assert "<dt>Guidance</dt><dd>2</dd>" in shown
     assert "2.5 MB" in shown
     assert "<dt>Took</dt><dd>1 min 05 s</dd>" in shown
+    assert "<dd>loading 5 s, 4 steps of 12 s</dd>" in shown
     assert 'src="gradio_api/file=/out/a%27b.mp4"' in shown
     assert "Use these settings" in shown
 
 
 def test_video_without_settings_offers_no_use_of_them() -> None:
-    shown = detail(output("a.mp4", request=None), took=None)
+    shown = detail(output("a.mp4", request=None), None)
     assert "carries no settings" in shown
     assert 'data-action="use"' not in shown
 
