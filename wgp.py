@@ -19,9 +19,12 @@ def main(
     """Exit code of the command line ``argv``; ``worker`` runs in the child process."""
     from app.options import parse
     from engine.errors import UserError
+    from engine.licences import accept_licence
 
     try:
         options = parse(argv)
+        for licence in options.accept_licences:
+            accept_licence(licence, options.settings)
         if options.process is not None:
             from app.cli import process
 

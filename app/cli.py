@@ -68,7 +68,10 @@ def read_requests(
     except OSError as error:
         raise UnreadableFile(f"can't read {file}: {error.strerror}") from error
     if content.startswith(b"PK"):
-        return _read_archive(file, settings, scratch), scratch
+        saved = archive.read_requests(file, scratch, settings)
+        if not saved:
+            raise UnreadableFile(f"{file} is a saved queue without jobs")
+        return saved, scratch
     data = read_json(content, file.name)
     items = data if isinstance(data, list) else [data]
     if not items:
@@ -87,22 +90,6 @@ def read_requests(
     if problems:
         raise RequestError(problems)
     return requests, file.parent
-
-
-def _read_archive(
-    file: Path, settings: Settings, scratch: Path
-) -> list[GenerationRequest]:
-    # Restored below the scratch folder, so that a dry run leaves nothing behind.
-    store = SqliteJobStore(scratch / "restored.sqlite")
-    try:
-        jobs = archive.restore(
-            file, store, settings.model_copy(update={"root": scratch})
-        )
-    finally:
-        store.close()
-    if not jobs:
-        raise UnreadableFile(f"{file} is a saved queue without jobs")
-    return [job.request for job in jobs]
 
 
 def _refuse(error: UserError, *, as_json: bool) -> None:

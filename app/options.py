@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from engine.errors import UserError
+from engine.licences import get_licence
 from engine.settings import PROJECT, ProfileName, Settings, read_settings
 
 
@@ -26,6 +27,7 @@ class Options:
     share: bool = False
     auth: tuple[str, str] | None = None
     open_browser: bool = False
+    accept_licences: tuple[str, ...] = ()
 
     @property
     def is_open_to_others(self) -> bool:
@@ -67,6 +69,7 @@ def parse(argv: list[str] | None) -> Options:
         share=found.share,
         auth=_user_and_password(found.auth),
         open_browser=found.open_browser,
+        accept_licences=tuple(get_licence(name).name for name in found.accept_licence),
     )
 
 
@@ -122,9 +125,20 @@ def _parser() -> argparse.ArgumentParser:
         help="never download a model's files",
     )
     data.add_argument("--verbose", type=int, metavar="N", help=described["verbose"])
+    _add_licence_option(data)
     _add_process_options(parser)
     _add_inspect_options(parser)
     return parser
+
+
+def _add_licence_option(data: argparse._ArgumentGroup) -> None:
+    data.add_argument(
+        "--accept-licence",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="accept a licence that some models have, for this folder of data",
+    )
 
 
 def _add_process_options(parser: argparse.ArgumentParser) -> None:

@@ -32,6 +32,10 @@ class RequestError(UserError):
         self.problems = problems
 
 
+class LicenceNotAccepted(UserError):
+    """A model's licence must be accepted first; the message says what it is and how."""
+
+
 class MissingWeights(UserError):
     """A model's files aren't on this machine; the message says how to get them."""
 

@@ -51,6 +51,11 @@ class Settings(BaseModel):
         return self.root / "settings" / "presets"
 
     @property
+    def licences(self) -> Path:
+        """Which licences of models were accepted, and when."""
+        return self.root / "settings" / "licences.json"
+
+    @property
     def weights(self) -> tuple[Path, ...]:
         """Folders that are searched for models: the user's, then the shipped ones."""
         return tuple(dict.fromkeys((self.root / "ckpts", PROJECT / "ckpts")))

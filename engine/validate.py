@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from engine.errors import Problem, RequestError, UnreadableFile
 from engine.family import ModelVariant, get_variant
+from engine.licences import licence_refusal
 from engine.lora.check import lora_problems
 from engine.media.inputs import check_media, find_medium, keep_media
 from engine.own_fields import own_field_problems
@@ -152,6 +153,7 @@ def _problems_for_model(
     settings: Settings,
 ) -> list[Problem]:
     problems = [
+        *_licence_problems(variant, settings),
         *_prompt_problems(request, variant),
         *_size_problems(request, variant),
         *_length_problems(request, variant),
@@ -175,6 +177,11 @@ def _find(name: str, folder: Path | None, settings: Settings) -> Path:
     path = find_medium(name, folder, settings)
     assert path is not None  # check_media refused it
     return path
+
+
+def _licence_problems(variant: ModelVariant, settings: Settings) -> list[Problem]:
+    refusal = licence_refusal(variant, settings)
+    return [Problem("model", refusal)] if refusal else []
 
 
 def _prompt_problems(

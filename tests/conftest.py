@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import licences
 from engine.family import FAMILIES
 from engine.settings import Settings
 from tests.fakes import register_fake_family
@@ -34,3 +35,9 @@ def use_fake_family() -> Iterator[None]:
 def settings(tmp_path: Path) -> Settings:
     """A data root of its own, without torch where the model needs none."""
     return Settings(root=tmp_path / "root", gpu="cpu")
+
+
+@pytest.fixture
+def accept_every_licence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model may be used, here and in the processes that the test starts."""
+    monkeypatch.setenv(licences.ENVIRONMENT, ",".join(licences.LICENCES))

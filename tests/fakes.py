@@ -10,7 +10,7 @@ import signal
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,13 @@ VARIANT = ModelVariant(
     prompt_hint="a red square",
 )
 
+LIMITED = replace(
+    VARIANT,
+    id="fake-limited",
+    title="Fake model that not everybody may use",
+    licence="Tencent Hunyuan Community License",
+)
+
 
 @dataclass
 class FakeConditioning:
@@ -77,7 +84,7 @@ class FakeFamily:
     title = "Fake"
 
     def variants(self):
-        return (VARIANT,)
+        return (VARIANT, LIMITED)
 
     def load(self, variant: ModelVariant, weights, dtype: str, on_component):
         for component in ("text encoder", "transformer", "VAE"):

@@ -16,6 +16,7 @@ import engine
 from app import cli
 from engine.events import Event
 from engine.family import ModelVariant, all_variants
+from engine.licences import LICENCES
 from engine.request import GenerationRequest
 from engine.settings import Settings
 from engine.validate import accept
@@ -112,6 +113,17 @@ def test_every_model_is_documented_with_its_size_and_licence() -> None:
         variant.id: (_size(variant), variant.licence)
         for variant in all_variants().values()
     }
+
+
+def test_every_licence_is_documented_with_its_limits() -> None:
+    assert rows(section(MODELS, "Licences")) == [
+        [
+            f"[{licence.name}]({licence.address})",
+            licence.limits,
+            "yes" if licence.must_be_accepted else "no",
+        ]
+        for licence in LICENCES.values()
+    ]
 
 
 def _size(variant: ModelVariant) -> str:

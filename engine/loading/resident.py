@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.errors import Cancelled, MissingWeights
 from engine.family import LoadedModel, ModelVariant, get_family
+from engine.licences import require_licence
 from engine.loading.download import get_weights
 from engine.loading.interrupt import interruptible_load
 from engine.loading.memory import empty_caches
@@ -40,8 +41,10 @@ class ResidentModel:
         """``variant``, loaded if it isn't yet; its missing files are downloaded first
         unless ``download`` or the settings forbid it.
 
-        Raises ``MissingWeights``, ``UnreadableFile`` or ``Cancelled``.
+        Raises ``LicenceNotAccepted``, ``MissingWeights``, ``UnreadableFile`` or
+        ``Cancelled``.
         """
+        require_licence(variant, self._settings)
         if self._model is not None and self._model.variant.id == variant.id:
             return self._model
         if self._model is not None:

@@ -82,12 +82,28 @@ def restore(file: Path, store: JobStore, settings: Settings) -> list[Job]:
             with tempfile.TemporaryDirectory(
                 prefix=".restore-", dir=settings.root
             ) as name:
-                requests = _accept_all(jobs, archive, Path(name), settings)
+                folder = Path(name)
+                requests = [
+                    accept(each, folder=folder, settings=settings)
+                    for each in _check_all(jobs, archive, folder, settings)
+                ]
         except OSError as error:
             raise UserError(
                 f"can't restore {file.name} into {settings.root}: {error.strerror}"
             ) from error
     return store.add(requests, ids=[job.id for job in jobs])
+
+
+def read_requests(
+    file: Path, folder: Path, settings: Settings
+) -> list[GenerationRequest]:
+    """The complete requests of the saved queue ``file``; their media are unpacked to
+    ``folder``, which they are relative to. Nothing else is written.
+
+    Raises as ``restore`` does.
+    """
+    with open_zip(file, ENTRY_NAMES) as archive:
+        return _check_all(_read_jobs(archive), archive, folder, settings)
 
 
 def _save_job(job: Job, archive: zipfile.ZipFile, media_root: Path) -> dict[str, Any]:
@@ -149,11 +165,11 @@ def _read_jobs(archive: ZipReader) -> list[_SavedJob]:
         raise UnreadableFile(f"{where}: {place}: {first['msg']}") from error
 
 
-def _accept_all(
+def _check_all(
     jobs: Sequence[_SavedJob], archive: ZipReader, folder: Path, settings: Settings
 ) -> list[GenerationRequest]:
-    """The complete requests; media are unpacked to ``folder`` and kept only when
-    nothing is wrong with any job."""
+    """The complete requests; media are unpacked to ``folder``, none is kept. Raises
+    ``RequestError`` with the problems of every job."""
     requests: list[GenerationRequest] = []
     problems: list[Problem] = []
     for number, job in enumerate(jobs, start=1):
@@ -168,7 +184,7 @@ def _accept_all(
             ]
     if problems:
         raise RequestError(problems)
-    return [accept(each, folder=folder, settings=settings) for each in requests]
+    return requests
 
 
 def _with_media(job: _SavedJob, archive: ZipReader, folder: Path) -> dict[str, Any]:

@@ -220,13 +220,13 @@ def test_nothing_is_written_for_a_refused_request(problems, settings):
 
 
 def test_a_medium_that_the_model_needs_is_asked_for(problems):
-    needs = {"model": "hunyuan-video-i2v", "prompt": "a goat climbs"}
+    needs = {"model": "wan2.1-i2v-14b-480p", "prompt": "a goat climbs"}
     assert problems(**needs) == {
-        "image_start": "is missing: hunyuan-video-i2v needs a start image"
+        "image_start": "is missing: wan2.1-i2v-14b-480p needs a start image"
     }
 
 
-def test_defaults_of_every_model_are_accepted(settings):
+def test_defaults_of_every_model_are_accepted(settings, accept_every_licence):
     from engine.family import all_variants
 
     picture = settings.outputs / "start.png"
