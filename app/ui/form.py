@@ -21,12 +21,14 @@ from app.ui.form_notes import (
     source_label,
     source_note,
 )
+from app.ui.licence_card import licence_card
 from app.ui.live import Updates
 from app.ui.markup import sentence
 from app.ui.pins import Row
 from engine.errors import Problem
 from engine.family import ModelVariant, all_variants
 from engine.request import GenerationRequest
+from engine.settings import Settings
 
 WHOLE = (
     "width",
@@ -86,6 +88,7 @@ class Form:
 
     missing: Callable[[ModelVariant], str | None]
     """Why a model can't run yet; ``None`` when its files are here."""
+    settings: Settings
     fields: dict[str, Any] = field(default_factory=dict)
     """Components by the field of a request that they show; gradio binds their events
     as attributes, which types can't tell."""
@@ -94,6 +97,7 @@ class Form:
     dice: gr.Button = field(init=False)
     reuse: gr.Button = field(init=False)
     model_note: gr.HTML = field(init=False)
+    licence: gr.HTML = field(init=False)
     examples: gr.HTML = field(init=False)
     length_note: gr.HTML = field(init=False)
     media_group: gr.Column = field(init=False)
@@ -128,6 +132,7 @@ class Form:
             self.preset,
             self.size,
             self.model_note,
+            self.licence,
             self.examples,
             self.length_note,
             self.media_group,
@@ -205,6 +210,7 @@ class Form:
         )
         updates |= self._fill_media(variant, shown if media else None)
         updates[self.model_note] = model_note(variant, self.missing(variant))
+        updates[self.licence] = licence_card(variant, self.settings)
         updates[self.examples] = prompt_examples(variant)
         updates[self.length_note] = length_note(
             shown["num_frames"], shown["fps"], variant.id

@@ -19,6 +19,7 @@ from app.ui.form_notes import (
     source_label,
     source_note,
 )
+from app.ui.licence_card import licence_card
 from app.ui.markup import ON_ACTION
 from engine.family import ModelVariant, all_variants
 from engine.request import MOST_CONDITIONS
@@ -59,6 +60,9 @@ def build_form(form: Form, variant: ModelVariant) -> None:
             visible=False,
         )
     form.model_note = gr.HTML(model_note(variant, form.missing(variant)))
+    form.licence = gr.HTML(
+        licence_card(variant, form.settings), js_on_load=ON_ACTION, elem_id="licence"
+    )
     form.fields["prompt"] = gr.Textbox(
         label="Prompt",
         lines=3,

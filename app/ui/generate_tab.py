@@ -13,11 +13,13 @@ from pydantic import ValidationError
 from app.ui import media_files, pins, sizes
 from app.ui.form import Form
 from app.ui.form_notes import length_note
+from app.ui.licence_card import licence_card
 from app.ui.live import QUIET, Live, Session, Updates
 from app.ui.media_files import shown_values
 from app.ui.services import Services
 from engine.errors import Problem, RequestError, UserError
 from engine.family import all_variants, get_variant
+from engine.licences import accept_licence
 from engine.media.metadata import read_request
 from engine.outputs import Output
 from engine.presets import list_presets, load_preset
@@ -61,6 +63,12 @@ class GenerateTab:
         form.preset.input(
             self.apply_preset,
             inputs={*form.inputs, form.preset},
+            outputs=form.outputs,
+            **QUIET,
+        )
+        form.licence.act(
+            self.accept_licence,
+            inputs=form.fields["model"],
             outputs=form.outputs,
             **QUIET,
         )
@@ -182,6 +190,16 @@ class GenerateTab:
         variant = get_variant(model)
         updates = self.form.mark(self.form.fill(variant, {}, media=False), [])
         return self._with_presets(updates, model)
+
+    def accept_licence(self, model: str, event: gr.EventData) -> Updates:
+        """Remember that the licence on the card was accepted."""
+        settings, problems = self.services.settings, []
+        try:
+            accept_licence(str(event._data["licence"]), settings)
+        except UserError as error:
+            problems = [Problem("model", str(error))]
+        card = licence_card(get_variant(model), settings)
+        return self.form.mark({self.form.licence: card}, problems)
 
     def apply_preset(self, values: Mapping[Component, Any]) -> Updates:
         """Put the preset's fields into the form; the others stay as they are."""

@@ -31,7 +31,7 @@ HEADER = """
 def build_page(services: Services) -> gr.Blocks:
     """The page of one copy of the app. It is drawn anew from the store for every
     visitor, so that a reload or a second tab shows the same."""
-    form = Form(services.missing)
+    form = Form(services.missing, services.settings)
     page: gr.Blocks
     with gr.Blocks(
         title="wgp",

@@ -79,7 +79,7 @@ def one_event_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def desk(services: Services, one_event_loop: None) -> Desk:
     with gr.Blocks():
-        form = Form(services.missing)
+        form = Form(services.missing, services.settings)
         build_form(form, VARIANT)
         live = Live(services, gr.State(Session()), gr.Textbox())
         tab = GenerateTab(services, form, live, gr.File())

@@ -255,6 +255,7 @@ def test_other_model_brings_its_own_defaults_and_keeps_the_prompt(desk: Desk) ->
     assert "prompt" not in shown
 
 
+@pytest.mark.usefixtures("accept_every_licence")
 def test_every_models_own_values_can_be_sent_as_they_are(
     desk: Desk, services: Services
 ) -> None:

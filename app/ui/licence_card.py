@@ -1,0 +1,49 @@
+"""The licence of the chosen model: its limits, and the button that accepts it."""
+
+from __future__ import annotations
+
+from html import escape
+
+from app.ui.markup import sentence
+from engine.errors import UserError
+from engine.family import ModelVariant
+from engine.licences import LICENCES, Licence, accepted_licences, licence_refusal
+from engine.settings import Settings
+
+
+def licence_card(variant: ModelVariant, settings: Settings) -> str:
+    """What the model may not be used for; asks where that must be accepted. Empty for
+    a licence without limits."""
+    licence = LICENCES.get(variant.licence)
+    if licence is None or not licence.limits:
+        return ""
+    try:
+        if licence_refusal(variant, settings) is not None:
+            return _question(licence)
+        when = accepted_licences(settings).get(licence.name, "")
+    except UserError as error:
+        said = f'<p class="note warn" role="status">{escape(sentence(str(error)))}</p>'
+        return f'<div class="licence">{said}</div>'
+    accepted = f" Accepted on {escape(when[:10])}." if when else ""
+    return (
+        f'<div class="licence"><p class="note">{_link(licence)}: '
+        f"{escape(licence.limits)}{accepted}</p></div>"
+    )
+
+
+def _question(licence: Licence) -> str:
+    return (
+        f'<div class="licence ask" role="region" aria-label="Licence">'
+        f"<strong>{escape(licence.name)}</strong>"
+        f"<p>{escape(licence.limits)}</p><p>Before this model is used, read "
+        f"{_link(licence, 'its text')} and accept it for this copy of the app.</p>"
+        '<button type="button" class="act main" data-action="accept-licence" '
+        f'data-licence="{escape(licence.name)}">I accept</button></div>'
+    )
+
+
+def _link(licence: Licence, text: str = "") -> str:
+    return (
+        f'<a href="{escape(licence.address)}" target="_blank" rel="noopener '
+        f'noreferrer">{escape(text or licence.name)}</a>'
+    )
