@@ -15,7 +15,6 @@ from engine.family import (
     OnStep,
 )
 from engine.loading.checkpoint import load_component, load_tokenizer
-from engine.loading.merge import merge_lora
 from engine.request import GenerationRequest
 from ltx_video.config import check_together
 from ltx_video.variants import CONFIGS, VAE_CONFIG, VARIANTS, config_of
@@ -23,10 +22,6 @@ from ltx_video.variants import CONFIGS, VAE_CONFIG, VARIANTS, config_of
 if TYPE_CHECKING:
     import numpy as np
     import torch
-
-
-RENAMES = {"patchify_proj": "proj_in", "adaln_single": "time_embed"}
-"""Lightricks' names of layers to diffusers'."""
 
 PREVIEWS = Path(__file__).parent / "previews"
 
@@ -60,6 +55,7 @@ class LtxVideoFamily:
         )
         from transformers import AutoTokenizer, T5EncoderModel
 
+        from engine.lora.merge import merge_lora
         from ltx_video.pipeline import LtxPipeline
 
         def network(
@@ -73,7 +69,7 @@ class LtxVideoFamily:
         transformer = network("transformer", LTXVideoTransformer3DModel)
         if lora is not None:
             on_component("distilled LoRA")
-            merge_lora(transformer, lora, RENAMES)
+            merge_lora(transformer, lora, self.name)
         pipeline = LtxPipeline(
             tokenizer=load_tokenizer(AutoTokenizer, weights["tokenizer"]),
             text_encoder=text_encoder,

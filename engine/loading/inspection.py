@@ -10,13 +10,13 @@ from typing import Any
 
 from engine.errors import MissingWeights, UnreadableFile
 from engine.family import ModelVariant
-from engine.loading.layouts.layout import Layout
 from engine.loading.layouts.table import is_lora, layout_of, networks_in
-from engine.loading.lora_header import LoraHeader, read_lora, unmatched_layers
-from engine.loading.matching import Match, first, match, shapes_of
+from engine.loading.matching import Match, match, shapes_of
 from engine.loading.networks import class_name, find_class
 from engine.loading.stored import Stored, read_stored
 from engine.loading.weights import find_weights
+from engine.lora.plan import Which
+from engine.lora.report import describe, plan_for
 from engine.settings import Settings
 
 MOST_NAMES = 10
@@ -102,7 +102,7 @@ def _match(
             f"models than {variant.id}. Use the file that belongs to the model"
         )
     config: Mapping[str, Any] = {}
-    if variant is not None and (own := _own_files(variant, layout, settings)):
+    if variant is not None and (own := _own_files(variant, layout.component, settings)):
         name = class_name(own) or name
         config = _config_of(name, own)
     kind = find_class(name)
@@ -114,11 +114,11 @@ def _match(
 
 
 def _own_files(
-    variant: ModelVariant, layout: Layout, settings: Settings
+    variant: ModelVariant, component: str, settings: Settings
 ) -> Stored | None:
     """The row's own files for this component."""
     try:
-        place = find_weights(variant, settings).get(layout.component)
+        place = find_weights(variant, settings).get(component)
         return read_stored(place) if place is not None else None
     except (MissingWeights, UnreadableFile):
         return None
@@ -204,59 +204,39 @@ def _inspect_model(
 def _inspect_lora(
     stored: Stored, variant: ModelVariant | None, settings: Settings
 ) -> dict[str, Any]:
-    lora = read_lora(stored.tensors)
-    reasons = _lora_reasons(stored, lora, variant)
-    unmatched = None if reasons else _unmatched(lora, variant, settings)
-    if unmatched:
-        reasons.append(
-            f"{stored.place} changes {first(tuple(unmatched))}, which "
-            f"{variant.id if variant else 'the model'} doesn't have or has in another "
-            "size"
-        )
+    file, header = next(iter(stored.headers.items()))
+    report = describe(file, variant.family if variant else None)
+    if variant is not None and not report.refusal:
+        shapes = _transformer_shapes(variant, settings)
+        if shapes is not None:
+            is_pair = _own_files(variant, "transformer_2", settings) is not None
+            which: Which = "any" if is_pair else "only"
+            report = plan_for(file, variant.family, shapes, which)[1]
     return {
         "kind": "lora",
-        "family": lora.family,
-        "layout": f"names after {lora.prefix}" if lora.prefix else "plain names",
+        "family": report.family,
+        "types": list(report.kinds),
+        "layout": ", ".join(report.styles),
         "precision": stored.precision,
-        "ranks": list(lora.ranks),
-        "tensors": len(stored.tensors),
-        "layers": len(lora.layers),
-        "matched": None if unmatched is None else len(lora.layers) - len(unmatched),
-        "unmatched": None if unmatched is None else len(unmatched),
-        **_verdict(reasons),
+        "ranks": list(report.ranks),
+        "trigger_words": report.trigger_words,
+        "tensors": len(header.tensors),
+        "matched": report.matched,
+        "unmatched": len(report.unmatched),
+        "unmatched_tensors": list(report.unmatched[:MOST_NAMES]),
+        "dropped": len(report.dropped),
+        "dropped_tensors": dict(list(report.dropped.items())[:MOST_NAMES]),
+        **_verdict([report.refusal] if report.refusal else []),
     }
 
 
-def _lora_reasons(
-    stored: Stored, lora: LoraHeader, variant: ModelVariant | None
-) -> list[str]:
-    reasons = []
-    if lora.incomplete:
-        reasons.append(f"{stored.place} has only half of {first(lora.incomplete)}")
-    if lora.unknown:
-        reasons.append(
-            f"{stored.place} has {first(lora.unknown)}, which belong to no LoRA"
-        )
-    if lora.family is None:
-        reasons.append(f"{stored.place} is for layers of no family that is known")
-    elif variant is not None and lora.family != variant.family:
-        reasons.append(
-            f"{stored.place} is a LoRA for {lora.family}; {variant.id} is of the "
-            f"family {variant.family}"
-        )
-    return reasons
-
-
-def _unmatched(
-    lora: LoraHeader, variant: ModelVariant | None, settings: Settings
-) -> list[str] | None:
-    """``None`` when there is no network here to hold it against."""
-    if variant is None:
-        return None
-    layout = Layout("", "", "transformer", "", "", lambda _: {}, lambda _: {})
-    own = _own_files(variant, layout, settings)
+def _transformer_shapes(
+    variant: ModelVariant, settings: Settings
+) -> Mapping[str, tuple[int, ...]] | None:
+    """``None`` when there is no network here to hold a LoRA against."""
+    own = _own_files(variant, "transformer", settings)
     name = class_name(own, "transformer") if own else None
     kind = find_class(name) if name else None
-    if own is None or name is None or kind is None:
+    if own is None or kind is None:
         return None
-    return unmatched_layers(lora, name, shapes_of(match(kind, own, {}).network))
+    return shapes_of(match(kind, own, {}).network)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from engine.errors import UnreadableFile
 from engine.family import get_family
@@ -59,23 +58,6 @@ class LoraReport:
     @property
     def total(self) -> int:
         return self.matched + len(self.unmatched) + len(self.dropped)
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``--inspect``."""
-        return {
-            "kind": "lora",
-            "family": self.family,
-            "types": list(self.kinds),
-            "layout": list(self.styles),
-            "ranks": list(self.ranks),
-            "matched": self.matched,
-            "unmatched": len(self.unmatched),
-            "unmatched_tensors": list(self.unmatched),
-            "dropped": len(self.dropped),
-            "dropped_tensors": dict(self.dropped),
-            "trigger_words": self.trigger_words,
-            "refusal": self.refusal,
-        }
 
     def warning(self) -> str:
         """What isn't used, in words; empty when all is."""

@@ -175,17 +175,50 @@ def test_a_lora_is_held_against_the_models_layers(inspect, tmp_path):
     assert report["kind"] == "lora"
     assert report["family"] == "wan"
     assert report["ranks"] == [4]
-    assert (report["layers"], report["matched"], report["unmatched"]) == (2, 2, 0)
-    assert inspect(file)[1]["matched"] is None
+    assert report["types"] == ["LoRA"]
+    assert report["layout"] == "ComfyUI"
+    counts = [report[key] for key in ("tensors", "matched", "unmatched", "dropped")]
+    assert counts == [4, 4, 0, 0]
+    assert inspect(file)[1]["family"] == "wan"
+
+
+def test_what_a_lora_has_beyond_the_model_is_listed(inspect, tmp_path):
+    layers = {"blocks.0.self_attn.q": (384, 384), "blocks.6.ffn.0": (1536, 384)}
+    more = {"blocks.7.self_attn.q": (384, 384), "blocks.1.self_attn.q": (384, 64)}
+    file = lora(tmp_path, {**layers, **more})
+    code, report, _ = inspect(file, "--model", "wan-demo")
+    assert code == 0, report
+    counts = [report[key] for key in ("matched", "unmatched", "dropped")]
+    assert counts == [4, 2, 2]
+    assert report["unmatched_tensors"] == [
+        f"diffusion_model.blocks.7.self_attn.q.lora_{side}.weight" for side in "AB"
+    ]
+    said = set(report["dropped_tensors"].values())
+    assert said == {"it changes 384×64 where the model has 384×384"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blocks.0.self_attn.q.diff",
+        "lycoris_blocks_0_self_attn_q.lokr_w1",
+        "diffusion_model.blocks.0.self_attn.q.hada_w1_a",
+        "blocks.0.self_attn.q.lora.down.weight",
+    ],
+)
+def test_loras_of_every_kind_are_told_from_checkpoints(inspect, tmp_path, name):
+    file = tmp_path / "lora.safetensors"
+    save_file({name: torch.zeros(4, 4)}, file)
+    assert inspect(file)[1]["kind"] == "lora"
 
 
 @pytest.mark.parametrize(
     ("layers", "said"),
     [
-        ({"blocks.0.self_attn.q": (384, 64)}, "changes blocks.0.self_attn.q, which"),
-        ({"blocks.7.self_attn.q": (384, 384)}, "changes blocks.7.self_attn.q, which"),
-        ({"double_blocks.0.img_attn_qkv": (1152, 384)}, "is a LoRA for hyvideo"),
-        ({"down_blocks.0.conv": (8, 8)}, "for layers of no family that is known"),
+        ({"blocks.0.self_attn.q": (384, 64)}, "it changes 384×64 where the model has"),
+        ({"blocks.7.self_attn.q": (384, 384)}, "only 0 of its 2 tensors do; it has"),
+        ({"double_blocks.0.img_attn_qkv": (1152, 384)}, "was made for Hunyuan Video"),
+        ({"down_blocks.0.conv": (8, 8)}, "doesn't fit Wan: only 0 of its 2"),
     ],
 )
 def test_a_lora_that_does_not_fit_is_refused(inspect, tmp_path, layers, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
@@ -28,7 +29,11 @@ FOREIGN = (
 )
 """Before the names of other networks in files that hold several."""
 
-LORA_MARKS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.")
+LORA_PART = re.compile(
+    r"\.lora_(A|B|down|up)(\.|$)|\.lora\.(A|B|down|up)\.|\.lora_linear_layer\."
+    r"|\.(hada|lokr)_w[12]|\.diff(_b|_m)?$"
+)
+"""In names of tensors that change a weight instead of being one."""
 
 
 def layout_of(kind: str) -> Layout:
@@ -77,7 +82,7 @@ def networks_in(names: Collection[str]) -> dict[str, Layout]:
 
 def is_lora(names: Iterable[str]) -> bool:
     """Whether these are the names of a LoRA's tensors."""
-    return any(mark in name for name in names for mark in LORA_MARKS)
+    return any(LORA_PART.search(name) for name in names)
 
 
 def described(names: Collection[str]) -> str:

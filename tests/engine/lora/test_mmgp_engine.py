@@ -13,4 +13,6 @@ def test_mmgp_gives_what_peft_gives_and_leaves_nothing_behind(tmp_path):
     assert done.returncode == 0, done.stderr
     titles = [*NETWORKS, "ltx_video, int8"]
     expected = [f"{title}, profile {n}: same" for title in titles for n in "12345"]
-    assert done.stdout.splitlines() == expected
+    # mmgp itself prints too where memory is short.
+    told = [line for line in done.stdout.splitlines() if line.startswith(tuple(titles))]
+    assert told == expected

@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from engine.errors import UnreadableFile
-from engine.loading.merge import merge_lora
 from engine.loading.quantised import quantise_modules
+from engine.lora.merge import merge_lora
 
 
 class Network(nn.Module):
@@ -28,9 +28,6 @@ def tensors(prefix="diffusion_model.", down="lora_A", up="lora_B"):
     }
 
 
-RENAMES = {"patchify_proj": "proj_in"}
-
-
 @pytest.mark.parametrize(
     "names", [("diffusion_model.", "lora_A", "lora_B"), ("", "lora_down", "lora_up")]
 )
@@ -39,7 +36,7 @@ def test_the_change_is_added(tmp_path, names):
     before = network.proj_in.weight.clone()
     made = tensors(*names)
     save_file(made, file)
-    merge_lora(network, file, RENAMES)
+    merge_lora(network, file, "ltx_video")
     down, up = (made[f"{names[0]}patchify_proj.{n}.weight"] for n in names[1:])
     torch.testing.assert_close(network.proj_in.weight, before + up @ down)
     assert not network.proj_in.weight.requires_grad
@@ -51,7 +48,7 @@ def test_alpha_scales_the_change(tmp_path):
     made = tensors()
     made["diffusion_model.block.to_q.alpha"] = torch.tensor(1.0)
     save_file(made, file)
-    merge_lora(network, file, RENAMES)
+    merge_lora(network, file, "ltx_video")
     down = made["diffusion_model.block.to_q.lora_A.weight"]
     up = made["diffusion_model.block.to_q.lora_B.weight"]
     expected = before + up @ down * 0.5
@@ -65,7 +62,7 @@ def test_8_bit_layers_stay_in_8_bits(tmp_path):
     network.block["to_q"].freeze()
     made = tensors()
     save_file(made, file)
-    merge_lora(network, file, RENAMES)
+    merge_lora(network, file, "ltx_video")
     down = made["diffusion_model.block.to_q.lora_A.weight"]
     up = made["diffusion_model.block.to_q.lora_B.weight"]
     merged = network.block["to_q"].weight
@@ -79,18 +76,21 @@ def test_8_bit_layers_stay_in_8_bits(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"diffusion_model.other.lora_A.weight": (2, 8)}, "only half of other"),
-        ({"diffusion_model.block.weight": (2, 2)}, "isn't a LoRA"),
+        (
+            {"diffusion_model.other.lora_A.weight": (2, 8)},
+            "1: the model has no such layer",
+        ),
+        ({"diffusion_model.block.weight": (2, 2)}, "a whole weight, not a change"),
         (
             {
                 "diffusion_model.other.lora_A.weight": (2, 8),
                 "diffusion_model.other.lora_B.weight": (8, 2),
             },
-            "has other, which the model doesn't know",
+            "2: the model has no such layer",
         ),
         (
             {"diffusion_model.block.to_q.lora_B.weight": (16, 2)},
-            r"block.to_q of shape \(16, 32\) instead of \(32, 32\)",
+            "it changes 16×32 where the model has 32×32",
         ),
     ],
 )
@@ -99,11 +99,11 @@ def test_what_does_not_fit_is_refused_and_nothing_changed(tmp_path, change, said
     before = network.proj_in.weight.clone()
     save_file(tensors() | {name: torch.ones(s) for name, s in change.items()}, file)
     with pytest.raises(UnreadableFile, match=said):
-        merge_lora(network, file, RENAMES)
+        merge_lora(network, file, "ltx_video")
     assert torch.equal(network.proj_in.weight, before)
 
 
 def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "lora.safetensors").write_bytes(b"<html>")
     with pytest.raises(UnreadableFile, match=r"lora\.safetensors"):
-        merge_lora(Network(), tmp_path / "lora.safetensors", RENAMES)
+        merge_lora(Network(), tmp_path / "lora.safetensors", "ltx_video")
