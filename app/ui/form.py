@@ -92,6 +92,8 @@ class Form:
     fields: dict[str, Any] = field(default_factory=dict)
     """Components by the field of a request that they show; gradio binds their events
     as attributes, which types can't tell."""
+    chosen: gr.State = field(init=False)
+    """The model whose values the form was filled with."""
     preset: gr.Dropdown = field(init=False)
     size: gr.Dropdown = field(init=False)
     dice: gr.Button = field(init=False)
@@ -129,6 +131,7 @@ class Form:
         """Everything that ``fill`` and ``mark`` may change."""
         return [
             *self.fields.values(),
+            self.chosen,
             self.preset,
             self.size,
             self.model_note,
@@ -180,6 +183,7 @@ class Form:
         shown = {**variant.defaults, **values}
         updates: Updates = {
             self.fields["model"]: gr.update(value=variant.id),
+            self.chosen: variant.id,
             self.fields["seed"]: gr.update(value=shown.get("seed", -1)),
         }
         if "prompt" in shown:

@@ -49,6 +49,7 @@ def build_form(form: Form, variant: ModelVariant) -> None:
             scale=3,
             **_named("model"),
         )
+        form.chosen = gr.State(variant.id)
         form.preset = gr.Dropdown(
             choices=[],
             value=None,

@@ -56,7 +56,7 @@ class GenerateTab:
         )
         form.fields["model"].input(
             self.change_model,
-            inputs=form.fields["model"],
+            inputs=[form.fields["model"], form.chosen],
             outputs=form.outputs,
             **QUIET,
         )
@@ -186,7 +186,9 @@ class GenerateTab:
         variant = ready or next(iter(variants))
         return self._with_presets(self.form.fill(variant, {}), variant.id)
 
-    def change_model(self, model: str) -> Updates:
+    def change_model(self, model: str, chosen: str = "") -> Updates:
+        if model == chosen:  # the list was only left, as a click elsewhere does
+            return {self.form.problems: gr.skip()}
         variant = get_variant(model)
         updates = self.form.mark(self.form.fill(variant, {}, media=False), [])
         return self._with_presets(updates, model)

@@ -271,6 +271,11 @@ def test_every_models_own_values_can_be_sent_as_they_are(
         assert len(services.store.list_jobs()) == number
 
 
+def test_leaving_the_list_of_models_changes_nothing(desk: Desk) -> None:
+    assert desk.shown(desk.tab.change_model("fake-model", "fake-model")) == {}
+    assert desk.shown(desk.tab.change_model("fake-model", "wan-demo"))
+
+
 def test_preset_changes_only_its_own_fields(desk: Desk, services: Services) -> None:
     folder = services.settings.presets / "fake"
     folder.mkdir(parents=True)
