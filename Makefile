@@ -14,6 +14,8 @@ ARGS ?=
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check --quiet \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# Two tests at once, each of which computes on one core.
+TOGETHER := -n 2 --dist loadfile
 READY := $(VENV)/ready
 READY_DEV := $(VENV)/ready-dev
 
@@ -35,12 +37,14 @@ lint: $(READY_DEV)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+check: export OMP_NUM_THREADS = 1
 check: lint
-	$(PY) -m pytest -q -m "not demo and not browser and not gpu"
+	$(PY) -m pytest -q -m "not demo and not browser and not gpu" $(TOGETHER)
 
 # The tests of ltxv-demo join when its weights are in the repository.
+test: export OMP_NUM_THREADS = 1
 test: lint browser
-	$(PY) -m pytest -q -m "not gpu" --ignore tests/ltx_video/test_demo.py \
+	$(PY) -m pytest -q -m "not gpu" $(TOGETHER) --ignore tests/ltx_video/test_demo.py \
 	--deselect tests/test_commands.py::test_ltx_script_makes_a_video
 
 bench: $(READY_DEV)
