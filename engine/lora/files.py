@@ -3,6 +3,7 @@ folder of ``--lora-dir``, itself or its ``<family>/``. Needs no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
@@ -58,15 +59,28 @@ def find_lora(name: str, family: str, settings: Settings) -> Path:
     raise _missing(name, family, settings)
 
 
+def closest(name: str, known: Sequence[str]) -> str | None:
+    """The one of ``known`` names that ``name`` most likely means: by its path, else by
+    its end."""
+    for part in (_path, _stem):
+        parts = {part(each): each for each in known}
+        if near := get_close_matches(part(name), parts, n=1):
+            return parts[near[0]]
+    return None
+
+
+def _path(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix("")).lower() if name else ""
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem.lower()
+
+
 def _missing(name: str, family: str, settings: Settings) -> MissingWeights:
-    known = list_loras(family, settings)
-    by_end = {PurePosixPath(each).name: each for each in known}
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    near = near or [
-        by_end[end] for end in get_close_matches(PurePosixPath(name).name, by_end, n=1)
-    ]
+    near = closest(name, list_loras(family, settings))
     where = [*settings.loras, *([settings.lora_dir] if settings.lora_dir else [])]
-    hint = f"did you mean {near[0]!r}?" if near else f"put it into {where[0] / family}"
+    hint = f"did you mean {near!r}?" if near else f"put it into {where[0] / family}"
     return MissingWeights(f"no LoRA of this family is called {_shown(name)}; {hint}")
 
 

@@ -14,14 +14,18 @@ CLOSE = 1e-5
 
 def by_peft(network, compute, changes):
     """What peft makes of the LoRA by its own rules."""
+    return run(with_pefts_layers(copy.deepcopy(network), changes), compute)
+
+
+def with_pefts_layers(network, changes):
     rank = networks.RANK
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(changes))
-    changed = inject_adapter_in_model(config, copy.deepcopy(network)).eval()
+    changed = inject_adapter_in_model(config, network).eval()
     for name, change in changes.items():
         layer = changed.get_submodule(name)
         layer.lora_A["default"].weight.data = change.down.clone()
         layer.lora_B["default"].weight.data = change.up.clone()
-    return run(changed, compute)
+    return changed
 
 
 def cases():
