@@ -126,9 +126,10 @@ class ModelVariant:
     gigabytes: float = 0.0
     """What the files take on disk."""
     licence: str = ""
-    guidance: Literal["cfg", "embedded"] = "cfg"
-    """What ``guidance_scale`` means: classifier-free guidance, or a number that the
-    denoiser was trained to take, beside which ``true_cfg_scale`` is the other kind."""
+    guidance: Literal["cfg", "embedded", "guider"] = "cfg"
+    """What ``guidance_scale`` means: classifier-free guidance above 1; a number that
+    the denoiser was trained to take, beside which ``true_cfg_scale`` is the other kind;
+    or classifier-free guidance by a component of its own, which only 1 turns off."""
     max_sequence_length: int = 512
     """How many tokens a prompt is cut or padded to."""
     media: frozenset[str] = frozenset()

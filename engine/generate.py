@@ -14,6 +14,7 @@ import engine
 from engine import outputs
 from engine.events import OnEvent
 from engine.family import Family, LoadedModel, OnStep, get_family, get_variant
+from engine.guidance import guidance_of, unused_negative_prompt
 from engine.loading.interrupt import interruptible
 from engine.loading.memory import out_of_memory_told, peak_memory, watch_peak_memory
 from engine.loading.resident import ResidentModel
@@ -83,6 +84,8 @@ class Generator:
             model = self._resident.get(variant, progress)
             with interruptible(model.pipeline, progress.check):
                 progress.begin("encode")
+                if unused := unused_negative_prompt(variant, *guidance_of(request)):
+                    progress.warn(unused)
                 conditioning = family.encode(model, request)
                 with loras_applied(model, request, self._settings, progress) as follow:
                     progress.begin("denoise")

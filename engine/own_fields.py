@@ -9,6 +9,7 @@ from engine.family import ModelVariant
 from engine.request import GenerationRequest
 
 REFUSALS = {
+    "true_cfg_scale": "is guided by guidance_scale alone",
     "guidance_scale_2": "has one transformer, which guidance_scale is for",
     "ar_step": "makes all frames together",
     "strength": "makes no new video of a source video",

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from engine.errors import Problem, RequestError, UnreadableFile
 from engine.family import ModelVariant, get_variant
+from engine.guidance import guidance_problems
 from engine.licences import licence_refusal
 from engine.lora.check import lora_problems
 from engine.media.inputs import check_media, find_medium, keep_media
@@ -159,6 +160,7 @@ def _problems_for_model(
         *_length_problems(request, variant),
         *_tile_problems(request, variant),
         *own_field_problems(request, variant),
+        *guidance_problems(request, variant),
         *check_media(request, variant, folder, settings),
         *lora_problems(request, variant, settings),
     ]

@@ -152,7 +152,7 @@ TEXT_TO_VIDEO_15 = replace(
     hub=f"{COMMUNITY}/HunyuanVideo-1.5-Diffusers-480p_t2v",
     gigabytes=53,
     preview="hunyuan-video-1.5",
-    guidance="cfg",
+    guidance="guider",
     max_sequence_length=1000,
 )
 

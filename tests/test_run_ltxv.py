@@ -65,6 +65,7 @@ def test_it_prints_phase_step_and_time(root):
         (["", *SMALL], "prompt: is empty"),
         (["a ball", *SMALL, "--num-frames", "10"], "num_frames: 10 isn't 8k + 1"),
         (["a ball", "--model", "ltxv-99b"], "no model is called 'ltxv-99b'"),
+        (["a ball", "--model", "hunyuan-video-t2v"], "--accept-licence"),
     ],
 )
 def test_a_mistake_is_one_sentence(root, arguments, said):

@@ -14,6 +14,8 @@ from gradio.components import Component
 
 from app.ui import pins, sizes
 from app.ui.form_notes import (
+    guidance_label,
+    guidance_note,
     length_note,
     model_note,
     problem_list,
@@ -39,11 +41,12 @@ WHOLE = (
     "overlap_frames",
     "ar_step",
 )
-OWN = ("guidance_scale_2", "ar_step", "overlap_frames", "strength")
+OWN = ("true_cfg_scale", "guidance_scale_2", "ar_step", "overlap_frames", "strength")
 """Fields that only some models have: those whose defaults name them."""
 ADVANCED = (
     "negative_prompt",
     "guidance_scale",
+    "true_cfg_scale",
     "guidance_scale_2",
     "ar_step",
     "flow_shift",
@@ -102,6 +105,7 @@ class Form:
     licence: gr.HTML = field(init=False)
     examples: gr.HTML = field(init=False)
     length_note: gr.HTML = field(init=False)
+    guidance_note: gr.HTML = field(init=False)
     media_group: gr.Column = field(init=False)
     continuing: gr.Accordion = field(init=False)
     source_note: gr.HTML = field(init=False)
@@ -138,6 +142,7 @@ class Form:
             self.licence,
             self.examples,
             self.length_note,
+            self.guidance_note,
             self.media_group,
             self.continuing,
             self.source_note,
@@ -199,6 +204,13 @@ class Form:
             minimum=variant.limits.min_frames,
             maximum=variant.limits.max_frames,
             step=variant.limits.frames_multiple,
+        )
+        updates[self.fields["guidance_scale"]]["label"] = guidance_label(variant)
+        updates[self.guidance_note] = guidance_note(
+            variant.id,
+            shown.get("negative_prompt"),
+            shown.get("guidance_scale"),
+            shown.get("true_cfg_scale"),
         )
         updates[self.fields["scheduler"]] = gr.update(
             value=shown["scheduler"], choices=scheduler_choices(variant)

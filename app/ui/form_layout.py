@@ -13,6 +13,8 @@ from app.ui.form_notes import (
     CONTROL_NOTE,
     PINS_NOTE,
     SHOW_FIRST_PROBLEM,
+    guidance_label,
+    guidance_note,
     length_note,
     model_note,
     prompt_examples,
@@ -248,7 +250,7 @@ def _build_advanced(form: Form, variant: ModelVariant) -> None:
     )
     with gr.Row(elem_classes=["pair"]):
         for name, label in (
-            ("guidance_scale", "Guidance"),
+            ("guidance_scale", guidance_label(variant)),
             ("flow_shift", "Flow shift"),
             ("fps", "Frames per second"),
         ):
@@ -256,6 +258,7 @@ def _build_advanced(form: Form, variant: ModelVariant) -> None:
                 value=values.get(name), label=label, min_width=170, **_named(name)
             )
         for name, label in (
+            ("true_cfg_scale", "Real guidance"),
             ("guidance_scale_2", "Guidance of the second transformer"),
             ("ar_step", "Steps between blocks of frames"),
         ):
@@ -281,3 +284,8 @@ def _build_advanced(form: Form, variant: ModelVariant) -> None:
             visible=variant.limits.min_vae_tile > 0,
             **_named("vae_tile_size"),
         )
+    numbers = [
+        values.get(name)
+        for name in ("negative_prompt", "guidance_scale", "true_cfg_scale")
+    ]
+    form.guidance_note = gr.HTML(guidance_note(variant.id, *numbers))

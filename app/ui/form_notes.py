@@ -9,6 +9,7 @@ from html import escape
 from app.ui.markup import length, sentence
 from engine.errors import Problem
 from engine.family import ModelVariant, get_variant
+from engine.guidance import unused_negative_prompt
 
 SOURCE_LABELS = {"continue": "Continue a video", "transform": "Remake a video"}
 SOURCE_NOTES = {
@@ -25,6 +26,21 @@ PINS_NOTE = (
     '<p class="note">Each is shown at its frame: 0 is the first, -1 the last. A '
     "strength below 1 leaves the model some freedom.</p>"
 )
+GUIDANCE_LABELS = {
+    "cfg": "Guidance",
+    "embedded": "Embedded guidance",
+    "guider": "Guidance",
+}
+GUIDANCE_NOTES = {
+    "cfg": "Guidance above 1 follows the prompt more strictly and away from the "
+    "negative one; each step then takes twice as long.",
+    "embedded": "Embedded guidance is a number that the model was trained to take: it "
+    "costs no time. Real guidance above 1 leads away from the negative prompt; each "
+    "step then takes twice as long.",
+    "guider": "Guidance above 1 follows the prompt more strictly and away from the "
+    "negative one; each step then takes twice as long. 1 turns it off; a model that "
+    "was distilled wants that.",
+}
 PARTS_NOTE = '<p class="note">Parts separated by | follow one another.</p>'
 
 
@@ -70,6 +86,28 @@ def length_note(num_frames: float | None, fps: float | None, model: str) -> str:
             near = limits.near_frames(round(num_frames))
             text += f": {' or '.join(map(str, near))}"
     return f'<p class="note" id="length-note">{escape(text)}</p>'
+
+
+def guidance_label(variant: ModelVariant) -> str:
+    return GUIDANCE_LABELS[variant.guidance]
+
+
+def guidance_note(
+    model: str,
+    negative_prompt: str | None,
+    guidance_scale: float | None,
+    true_cfg_scale: float | None,
+) -> str:
+    """What the model's kind of guidance does, and whether the negative prompt has no
+    effect."""
+    variant = get_variant(model)
+    text = f'<p class="note">{escape(GUIDANCE_NOTES[variant.guidance])}</p>'
+    unused = unused_negative_prompt(
+        variant, negative_prompt, guidance_scale, true_cfg_scale
+    )
+    if unused:
+        text += f'<p class="note warn" role="status">{escape(sentence(unused))}</p>'
+    return text
 
 
 def problem_list(problems: Sequence[Problem], labels: Mapping[str, str]) -> str:

@@ -24,6 +24,8 @@ LABELS = {
     "fps": "Frames per second",
     "num_inference_steps": "Steps",
     "guidance_scale": "Guidance",
+    "true_cfg_scale": "Real guidance",
+    "guidance_scale_2": "Guidance of the second transformer",
     "flow_shift": "Flow shift",
     "scheduler": "Scheduler",
     "seed": "Seed",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from app.ui import media_files, pins, sizes
 from app.ui.form import Form
-from app.ui.form_notes import length_note
+from app.ui.form_notes import guidance_note, length_note
 from app.ui.licence_card import licence_card
 from app.ui.live import QUIET, Live, Session, Updates
 from app.ui.media_files import shown_values
@@ -75,8 +75,21 @@ class GenerateTab:
         form.examples.act(_example, outputs=form.fields["prompt"], **QUIET)
         form.dice.click(lambda: -1, outputs=form.fields["seed"], **QUIET)
         form.reuse.click(self.last_seed, outputs=form.fields["seed"], **QUIET)
+        self._wire_guidance()
         self._wire_media()
         self._wire_size()
+
+    def _wire_guidance(self) -> None:
+        form = self.form
+        names = ("negative_prompt", "guidance_scale", "true_cfg_scale")
+        judged = [form.fields[name] for name in names]
+        for component in judged:
+            component.blur(
+                guidance_note,
+                inputs=[form.fields["model"], *judged],
+                outputs=form.guidance_note,
+                **QUIET,
+            )
 
     def _wire_media(self) -> None:
         form = self.form

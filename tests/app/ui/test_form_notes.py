@@ -1,6 +1,6 @@
 """What stands beside the fields."""
 
-from app.ui.form_notes import length_note
+from app.ui.form_notes import guidance_note, length_note
 
 
 def test_a_length_is_told_in_seconds():
@@ -20,3 +20,19 @@ def test_sections_and_what_will_come_are_told_before_the_run():
 
 def test_an_empty_length_has_no_note():
     assert length_note(None, 30.0, "framepack-i2v").endswith('"length-note"></p>')
+
+
+def test_each_kind_of_guidance_is_explained():
+    cfg = guidance_note("wan-demo", "", 1.0, None)
+    embedded = guidance_note("hunyuan-video-t2v", "", 6.0, 1.0)
+    guider = guidance_note("hunyuan-video-1.5-t2v-480p", "", 6.0, None)
+    assert "follows the prompt more strictly" in cfg
+    assert "trained to take" in embedded
+    assert "distilled" in guider
+    assert not any("no effect" in note for note in (cfg, embedded, guider))
+
+
+def test_a_negative_prompt_without_effect_is_told_beside_the_numbers():
+    note = guidance_note("hunyuan-video-t2v", "blur <b>", 6.0, 1.0)
+    assert 'role="status">The negative prompt has no effect: guidance_scale is' in note
+    assert "no effect" not in guidance_note("hunyuan-video-t2v", "blur", 6.0, 2.0)

@@ -285,3 +285,26 @@ def test_preset_changes_only_its_own_fields(desk: Desk, services: Services) -> N
     shown = desk.shown(desk.tab.apply_preset(desk.values))
     assert shown["num_inference_steps"] == 2
     assert (shown["prompt"], shown["width"], shown["seed"]) == ("mine", 96, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "label", "has_real_guidance"),
+    [
+        ("wan-demo", "Guidance", False),
+        ("hunyuan-video-t2v", "Embedded guidance", True),
+        ("hunyuan-video-1.5-t2v-480p", "Guidance", False),
+    ],
+)
+@pytest.mark.usefixtures("accept_every_licence")
+def test_guidance_is_named_and_sent_by_its_kind(
+    desk: Desk, services: Services, model: str, label: str, has_real_guidance: bool
+) -> None:
+    updates = desk.tab.change_model(model)
+    fields = desk.tab.form.fields
+    assert updates[fields["guidance_scale"]]["label"] == label
+    assert updates[fields["true_cfg_scale"]]["visible"] is has_real_guidance
+    desk.fill(**desk.shown(updates))
+    desk.fill(prompt="a ball", true_cfg_scale=2.0)  # left over from another model
+    assert desk.reasons(desk.tab.submit(desk.values)) == {}
+    (job,) = services.store.list_jobs()
+    assert job.request.true_cfg_scale == (2.0 if has_real_guidance else None)
