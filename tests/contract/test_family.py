@@ -128,7 +128,9 @@ def pixels(video):
     return np.stack(list(read_frames(video)))
 
 
-def test_each_row_is_complete_and_its_defaults_are_accepted(families, tmp_path):
+def test_each_row_is_complete_and_its_defaults_are_accepted(
+    families, accept_every_licence, tmp_path
+):
     settings = Settings(root=tmp_path)
     media = media_in(settings.outputs)
     fields = set(GenerationRequest.model_fields)
