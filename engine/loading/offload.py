@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.attention.use import use_attention
 from engine.errors import UserError
 from engine.family import LoadedModel, ModelVariant
 from engine.loading.interrupt import networks_of
-from engine.loading.kernels import compile_blocks, use_attention
+from engine.loading.kernels import compile_blocks
 from engine.progress import Progress
 from engine.settings import Settings
 
@@ -112,7 +113,7 @@ def place(
     progress: Progress,
 ) -> LoadedModel:
     """``pipeline`` ready to run on ``device``, placed as its memory allows."""
-    use_attention(pipeline, settings.attention, device)
+    use_attention(pipeline, settings.attention, device, settings.root)
     if device.startswith("cuda"):
         profile = _profile_for(pipeline, device, settings, progress)
         if profile is not None:

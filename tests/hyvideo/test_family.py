@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from engine.errors import Cancelled, UnreadableFile
 from engine.family import FAMILIES, get_variant
-from engine.loading.kernels import compile_blocks, masks_attention
+from engine.attention.use import masks_attention
+from engine.loading.kernels import compile_blocks
 from engine.loading.weights import components_in, missing_files
 from hyvideo import FAMILY
 from hyvideo.family import architecture_of

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.errors import Cancelled, RequestError
 from engine.family import LoadedModel, get_variant
-from engine.loading.kernels import masks_attention
+from engine.attention.use import masks_attention
 from engine.loading.weights import components_in, missing_files
 from engine.media.frames import load_image
 from engine.request import GenerationRequest

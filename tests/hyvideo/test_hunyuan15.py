@@ -19,7 +19,7 @@ from PIL import Image
 
 from engine.errors import Cancelled
 from engine.family import LoadedModel, get_variant
-from engine.loading.kernels import masks_attention
+from engine.attention.use import masks_attention
 from engine.loading.weights import components_in, missing_files
 from engine.request import GenerationRequest
 from hyvideo import FAMILY, hunyuan15

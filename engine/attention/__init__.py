@@ -1,0 +1,1 @@
+"""Which attention kernels there are, which run here, and which is fastest."""
