@@ -8,6 +8,9 @@ from __future__ import annotations
 from engine.family import ModelVariant
 from engine.lora.names import Row, row
 
+BASES = {320: "demo", 2048: "1.5", 3072: "13B"}
+"""How many inputs most layers of a model have → its size."""
+
 
 def phases(variant: ModelVariant) -> tuple[str, ...]:  # noqa: ARG001 - as its twins
     """It has one."""

@@ -7,6 +7,9 @@ from engine.family import ModelVariant
 from engine.lora.names import Row, row
 from ltx_video.variants import config_of
 
+BASES = {384: "demo", 2048: "2B", 4096: "13B"}
+"""How many inputs most layers of a model have → its size."""
+
 
 def phases(variant: ModelVariant) -> tuple[str, ...]:
     """One for each pass."""

@@ -7,6 +7,9 @@ from engine.family import ModelVariant
 from engine.lora.names import Row, row
 from wan.variants import kind_of
 
+BASES = {384: "demo", 1536: "1.3B", 3072: "5B", 5120: "14B"}
+"""How many inputs most layers of a model have → its size."""
+
 
 def phases(variant: ModelVariant) -> tuple[str, ...]:
     """One for each transformer."""

@@ -95,6 +95,13 @@ def phases_of(variant: ModelVariant) -> Sequence[str]:
     return phases
 
 
+def base_of(family: str, width: int) -> str:
+    """The size of the model whose layers have so many inputs; empty when unknown."""
+    module = _lora_keys(family)
+    bases: Mapping[int, str] = module.BASES if module else {}
+    return bases.get(width, "")
+
+
 def all_names() -> Mapping[str, Names]:
     """Every family's that has one."""
     return {family: names for family in FAMILIES if (names := names_of(family))}

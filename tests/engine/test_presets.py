@@ -3,9 +3,16 @@ import json
 import pytest
 from PIL import Image
 
-from engine.errors import UnreadableFile
+from engine.errors import UnreadableFile, UserError
 from engine.family import all_variants
-from engine.presets import SHIPPED, list_presets, load_preset, merge
+from engine.presets import (
+    SHIPPED,
+    list_presets,
+    load_preset,
+    merge,
+    presets_for,
+    save_preset,
+)
 from engine.validate import accept
 
 
@@ -24,6 +31,7 @@ def test_shipped_presets_make_requests_that_the_demo_takes(settings):
     [v for v in all_variants().values() if v.family in ("ltx_video", "hyvideo")],
     ids=lambda variant: variant.id,
 )
+@pytest.mark.usefixtures("accept_every_licence")
 def test_every_model_takes_the_presets_of_its_family(variant, settings):
     picture = settings.outputs / "start.png"
     picture.parent.mkdir(parents=True)
@@ -70,4 +78,53 @@ def test_a_preset_that_is_no_part_of_a_request_is_refused(tmp_path, text, reason
     file = tmp_path / "odd.json"
     file.write_text(text)
     with pytest.raises(UnreadableFile, match=reason):
+        load_preset(file)
+
+
+def test_a_saved_preset_is_read_again(settings):
+    values = {
+        "model": "wan-demo",
+        "prompt": "a red ball",
+        "seed": 4,
+        "image_start": "x.png",
+        "num_frames": 9,
+        "loras": [{"name": "a.safetensors", "multiplier": "1,0"}],
+    }
+    file = save_preset(settings.presets, "wan", " night ", values)
+    assert load_preset(file) == {
+        "prompt": "a red ball",
+        "num_frames": 9,
+        "loras": [{"name": "a.safetensors", "multiplier": "1,0"}],
+    }
+    assert presets_for("wan-demo", settings)["night"] == file
+    save_preset(settings.presets, "wan", "night", {"num_frames": 5})
+    assert load_preset(file) == {"num_frames": 5}
+    assert [each.name for each in file.parent.iterdir()] == ["night.json"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", ".x", "x" * 90, "a.", "a\n"])
+def test_names_that_are_no_file_names_are_refused(settings, name):
+    with pytest.raises(UserError, match="can't be a preset's name"):
+        save_preset(settings.presets, "wan", name.replace("a\n", "a\nb"), {})
+    assert not settings.presets.exists()
+
+
+def test_a_preset_for_some_models_is_listed_for_them_only(settings):
+    folder = settings.presets / "wan"
+    folder.mkdir(parents=True)
+    preset = {"models": ["wan2.1-t2v-14b"], "num_inference_steps": 4}
+    (folder / "fast.json").write_text(json.dumps(preset))
+    assert "fast" in presets_for("wan2.1-t2v-14b", settings)
+    assert "fast" not in presets_for("wan-demo", settings)
+    (folder / "broken.json").write_text("{")
+    assert "broken" in presets_for("wan-demo", settings)
+
+
+@pytest.mark.parametrize(
+    "more", [{"models": "wan"}, {"links": []}, {"links": {"a": "file:///x"}}]
+)
+def test_models_and_links_are_checked(tmp_path, more):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(more))
+    with pytest.raises(UnreadableFile, match=next(iter(more))):
         load_preset(file)
