@@ -99,7 +99,7 @@ def compare(row: str, folder: Path) -> None:
 
     latents, frames = generate(LoadedModel(variant, load()), picture)
     for profile in ("1", "2", "3", "4", "5"):
-        settings = Settings(root=folder, profile=profile)
+        settings = Settings(root=folder, attention="sdpa", profile=profile)
         progress = Progress("job", ignore, never)
         model = offload.place(variant, load(), "cuda:0", settings, progress)
         again, same_frames = generate(model, picture)
@@ -129,7 +129,7 @@ def compare_int8(folder: Path) -> None:
     for profile in ("1", "2", "3", "4", "5"):
         pipeline = SimpleNamespace(transformer=load())
         pipeline.components = {"transformer": pipeline.transformer}
-        settings = Settings(root=folder, profile=profile)
+        settings = Settings(root=folder, attention="sdpa", profile=profile)
         model = offload.place(None, pipeline, "cuda:0", settings, Progress("job"))
         same = torch.equal(compute(pipeline.transformer), plain)
         print(f"int8, profile {profile}: {'same' if same else 'DIFFERENT'}")
