@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engine.errors import Cancelled, MissingWeights
 from engine.family import ModelVariant, WeightFile
+from engine.licences import require_licence
 from engine.loading import hub
 from engine.loading.hub import RemoteFile
 from engine.loading.weights import find_weights, missing_weights
@@ -48,8 +49,10 @@ def get_weights(
     """Where each component of ``variant`` lies; what is missing is downloaded first,
     in the precisions in ``chosen``, if the settings allow it.
 
-    Raises ``MissingWeights``, ``UnreadableFile`` or ``Cancelled``.
+    Raises ``LicenceNotAccepted``, ``MissingWeights``, ``UnreadableFile`` or
+    ``Cancelled``.
     """
+    require_licence(variant, settings)
     wanted = missing_weights(variant, settings, chosen)
     if wanted and settings.download and not hub.is_offline():
         download(wanted, f"downloading {variant.title}", progress)

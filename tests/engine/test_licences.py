@@ -24,6 +24,7 @@ from engine.licences import (
     get_licence,
     licence_refusal,
 )
+from engine.loading import download
 from engine.loading.resident import ResidentModel
 from engine.progress import Progress
 from engine.queue import archive
@@ -162,6 +163,20 @@ def test_the_model_is_neither_looked_for_nor_loaded_before(settings):
     accept_licence(HUNYUAN.name, settings)
     with pytest.raises(MissingWeights):
         resident.get(row, Progress("job"))
+
+
+def test_nothing_is_downloaded_before(settings, monkeypatch):
+    asked = []
+    monkeypatch.setattr(download, "download", lambda *call: asked.append(call))
+    monkeypatch.setattr(download.hub, "is_offline", lambda: False)
+    row = get_variant("hunyuan-video-t2v")
+    with pytest.raises(LicenceNotAccepted):
+        download.get_weights(row, settings, Progress("job"), {})
+    assert not asked
+    accept_licence(HUNYUAN.name, settings)
+    with pytest.raises(MissingWeights):  # the stand-in brought nothing
+        download.get_weights(row, settings, Progress("job"), {})
+    assert len(asked) == 1
 
 
 def test_a_loaded_model_stays_when_another_is_refused(settings):
