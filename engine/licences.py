@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -35,6 +35,20 @@ class Licence:
     limits: str = ""
     """Who may not use the model, and for what not: sentences."""
     must_be_accepted: bool = False
+    releases: Mapping[str, str] = field(default_factory=dict)
+    """How ids of models begin → the address of the text that they came with, where it
+    isn't the usual one."""
+
+    def address_for(self, variant: ModelVariant) -> str:
+        """Where the text is that this model came with."""
+        return next(
+            (
+                address
+                for start, address in self.releases.items()
+                if variant.id.startswith(start)
+            ),
+            self.address,
+        )
 
 
 APACHE = Licence(
@@ -61,6 +75,12 @@ HUNYUAN = Licence(
     "other AI models, products with more than 100 million users a month need another "
     "licence, and it lists uses that are forbidden.",
     must_be_accepted=True,
+    releases={
+        "hunyuan-video-i2v": "https://github.com/Tencent-Hunyuan/HunyuanVideo-I2V/blob/"
+        "main/LICENSE.txt",
+        "hunyuan-video-1.5": "https://github.com/Tencent-Hunyuan/HunyuanVideo-1.5/blob/"
+        "main/LICENSE",
+    },
 )
 LICENCES: Mapping[str, Licence] = MappingProxyType(
     {each.name: each for each in (APACHE, LTX, SKYWORK, HUNYUAN)}
@@ -130,7 +150,8 @@ def licence_refusal(variant: ModelVariant, settings: Settings) -> str | None:
     if licence.name in accepted_licences(settings):
         return None
     return (
-        f"{variant.id} is under the {licence.name} ({licence.address}). "
+        f"{variant.id} is under the {licence.name} "
+        f"({licence.address_for(variant)}). "
         f"{licence.limits} If you accept it, press I accept on the page, give "
         f'--accept-licence "{licence.name}", or set {ENVIRONMENT} to that name'
     )

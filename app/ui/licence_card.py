@@ -17,33 +17,34 @@ def licence_card(variant: ModelVariant, settings: Settings) -> str:
     licence = LICENCES.get(variant.licence)
     if licence is None or not licence.limits:
         return ""
+    address = licence.address_for(variant)
     try:
         if licence_refusal(variant, settings) is not None:
-            return _question(licence)
+            return _question(licence, address)
         when = accepted_licences(settings).get(licence.name, "")
     except UserError as error:
         said = f'<p class="note warn" role="status">{escape(sentence(str(error)))}</p>'
         return f'<div class="licence">{said}</div>'
     accepted = f" Accepted on {escape(when[:10])}." if when else ""
     return (
-        f'<div class="licence"><p class="note">{_link(licence)}: '
+        f'<div class="licence"><p class="note">{_link(address, licence.name)}: '
         f"{escape(licence.limits)}{accepted}</p></div>"
     )
 
 
-def _question(licence: Licence) -> str:
+def _question(licence: Licence, address: str) -> str:
     return (
         f'<div class="licence ask" role="region" aria-label="Licence">'
         f"<strong>{escape(licence.name)}</strong>"
         f"<p>{escape(licence.limits)}</p><p>Before this model is used, read "
-        f"{_link(licence, 'its text')} and accept it for this copy of the app.</p>"
+        f"{_link(address, 'its text')} and accept it for this copy of the app.</p>"
         '<button type="button" class="act main" data-action="accept-licence" '
         f'data-licence="{escape(licence.name)}">I accept</button></div>'
     )
 
 
-def _link(licence: Licence, text: str = "") -> str:
+def _link(address: str, text: str) -> str:
     return (
-        f'<a href="{escape(licence.address)}" target="_blank" rel="noopener '
-        f'noreferrer">{escape(text or licence.name)}</a>'
+        f'<a href="{escape(address)}" target="_blank" rel="noopener noreferrer">'
+        f"{escape(text)}</a>"
     )

@@ -86,6 +86,23 @@ def test_refusal_names_the_licence_its_limits_and_how_to_accept(settings):
     assert ENVIRONMENT in message
 
 
+@pytest.mark.parametrize(
+    ("model", "repository"),
+    [
+        ("hunyuan-video-t2v", "HunyuanVideo/blob"),
+        ("hunyuan-video-i2v-33ch", "HunyuanVideo-I2V/blob"),
+        ("hunyuan-video-1.5-i2v-480p", "HunyuanVideo-1.5/blob"),
+        ("framepack-i2v", "HunyuanVideo/blob"),
+    ],
+)
+def test_refusal_links_to_the_text_that_the_model_came_with(
+    settings, model, repository
+):
+    refusal = licence_refusal(get_variant(model), settings)
+    assert refusal is not None
+    assert f"(https://github.com/Tencent-Hunyuan/{repository}/main/LICENSE" in refusal
+
+
 def test_accepted_once_is_accepted_in_that_data_root_only(settings, tmp_path):
     accept_licence(HUNYUAN.name, settings)
     assert accept(ASKED, folder=None, settings=settings).model == "fake-limited"
