@@ -37,7 +37,10 @@ def make_files(folder, network):
         },
         "lokr": {
             f"{name}.lokr_w1": torch.full((2, 2), 0.2),
-            f"{name}.lokr_w2": torch.full((len(change.up) // 2, width // 2), 0.1),
+            # Not the same everywhere: the sum over a normed input is zero.
+            f"{name}.lokr_w2": torch.linspace(
+                -0.1, 0.1, len(change.up) // 2 * (width // 2)
+            ).view(len(change.up) // 2, width // 2),
         },
         "diff": {
             f"{own.removesuffix('.weight')}.diff": torch.full_like(parameter, 0.1)
@@ -119,7 +122,7 @@ def compare(kind, root, *, int8=False):
     expected = results(model, compute, root)
     for profile in "12345":
         model, compute = make_model(kind, int8=int8)
-        settings = Settings(root=root, profile=profile)
+        settings = Settings(root=root, attention="sdpa", profile=profile)
         placed = offload.place(
             model.variant, model.pipeline, "cuda:0", settings, Progress("job")
         )
