@@ -73,8 +73,8 @@ HUNYUAN = Licence(
     limits="It does not apply in the European Union, the United Kingdom and South "
     "Korea: nobody may use the model or its videos there. Its videos may not improve "
     "other AI models, products with more than 100 million users a month need another "
-    "licence, services with HunyuanVideo 1.5 must name their provider, and it lists uses "
-    "that are forbidden.",
+    "licence, services with HunyuanVideo 1.5 must name their provider, and it lists "
+    "uses that are forbidden.",
     must_be_accepted=True,
     releases={
         "hunyuan-video-i2v": "https://github.com/Tencent-Hunyuan/HunyuanVideo-I2V/blob/"
