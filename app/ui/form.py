@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.blocks import Block
 from gradio.components import Component
 
-from app.ui import pins, sizes
+from app.ui import lora_rows, pins, sizes
 from app.ui.form_notes import (
     guidance_label,
     guidance_note,
@@ -114,6 +114,9 @@ class Form:
     pinned: gr.State = field(init=False)
     """Names of the files of the field ``conditions``, which ``pins`` stand for."""
     pins: list[PinRow] = field(default_factory=list)
+    loras: gr.Accordion = field(init=False)
+    preset_name: gr.Textbox = field(init=False)
+    save_preset: gr.Button = field(init=False)
     advanced: gr.Accordion = field(init=False)
     problems: gr.HTML = field(init=False)
 
@@ -149,6 +152,8 @@ class Form:
             self.control_note,
             self.pinning,
             *self.pin_outputs,
+            self.loras,
+            self.preset_name,
             self.advanced,
             self.problems,
         ]
@@ -167,6 +172,9 @@ class Form:
             if value is None or value == []:
                 continue
             data[name] = _whole(value) if name in WHOLE else value
+        loras = lora_rows.in_request(data.pop("loras", None))
+        if loras and variant is not None and lora_rows.takes_loras(variant):
+            data["loras"] = loras
         if "conditions" in data:
             data["conditions"] = pins.conditions(
                 data["conditions"], self.pin_table(values)
@@ -184,7 +192,7 @@ class Form:
     ) -> Updates:
         """Updates that make the form show ``values``, and what ``variant`` says where
         they are silent. The form's prompt stays when they have none; without
-        ``media`` its media stay too."""
+        ``media`` its media stay too, and so do its LoRAs when ``values`` have none."""
         shown = {**variant.defaults, **values}
         updates: Updates = {
             self.fields["model"]: gr.update(value=variant.id),
@@ -225,6 +233,13 @@ class Form:
             visible=variant.limits.min_vae_tile > 0,
         )
         updates |= self._fill_media(variant, shown if media else None)
+        updates[self.loras] = gr.update(visible=lora_rows.takes_loras(variant))
+        if media or "loras" in values:
+            chosen = shown.get("loras", ())
+            listed = lora_rows.shown_loras(chosen, variant, self.settings)
+            updates[self.fields["loras"]] = gr.update(value=listed)
+            if chosen:
+                updates[self.loras]["open"] = True
         updates[self.model_note] = model_note(variant, self.missing(variant))
         updates[self.licence] = licence_card(variant, self.settings)
         updates[self.examples] = prompt_examples(variant)
@@ -298,7 +313,7 @@ class Form:
             change: dict[str, Any] = {
                 "elem_classes": ["field", "invalid"] if reason else ["field"]
             }
-            if name not in MEDIA:
+            if name not in (*MEDIA, "loras"):
                 change["info"] = sentence(reason, labels[name])
             marked[component] = {**marked.get(component, gr.update()), **change}
         marked[self.problems] = problem_list(problems, labels)
@@ -308,6 +323,8 @@ class Form:
             marked[self.continuing] = gr.update(open=True)
         if "conditions" in reasons:
             marked[self.pinning] = gr.update(open=True)
+        if "loras" in reasons:
+            marked[self.loras] = gr.update(open=True)
         return marked
 
 

@@ -22,6 +22,8 @@ from app.ui.form_notes import (
     source_note,
 )
 from app.ui.licence_card import licence_card
+from app.ui.lora_form import build_loras
+from app.ui.lora_rows import takes_loras
 from app.ui.markup import ON_ACTION
 from engine.family import ModelVariant, all_variants
 from engine.request import MOST_CONDITIONS
@@ -88,10 +90,30 @@ def build_form(form: Form, variant: ModelVariant) -> None:
         )
         with gr.Column(min_width=200):
             _build_seed(form)
+    form.loras = gr.Accordion(
+        "LoRAs", open=False, visible=takes_loras(variant), elem_id="loras"
+    )
+    with form.loras:
+        form.fields["loras"] = build_loras(variant, form.settings)
     form.advanced = gr.Accordion("More settings", open=False, elem_id="advanced")
     with form.advanced:
         _build_advanced(form, variant)
+        _build_saving(form)
     form.problems = gr.HTML("", js_on_load=SHOW_FIRST_PROBLEM, elem_id="problems")
+
+
+def _build_saving(form: Form) -> None:
+    with gr.Row(elem_id="save-preset"):
+        form.preset_name = gr.Textbox(
+            label="Keep all of this as a preset",
+            placeholder="Its name",
+            max_length=80,
+            min_width=140,
+            scale=3,
+            elem_id="preset-name",
+            elem_classes=["field"],
+        )
+        form.save_preset = gr.Button("Save preset", size="sm", min_width=100, scale=0)
 
 
 def _named(name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from app.reporters import duration
-from app.ui.markup import empty, facts, media_words, one_line, video_url
+from app.ui.markup import empty, facts, lora_words, media_words, one_line, video_url
 from engine.events import Saved
 from engine.outputs import Output
 from engine.request import GenerationRequest
@@ -120,6 +120,8 @@ def _settings(request: GenerationRequest | None) -> str:
     ]
     if media := media_words(request):
         facts.append(_fact("Media", media))
+    if loras := lora_words(request):
+        facts.append(_fact("LoRAs", loras, wide=True))
     return "".join(facts)
 
 

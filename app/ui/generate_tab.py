@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 from pydantic import ValidationError
 
-from app.ui import media_files, pins, sizes
+from app.ui import lora_rows, media_files, pins, sizes
 from app.ui.form import Form
 from app.ui.form_notes import guidance_note, length_note
 from app.ui.licence_card import licence_card
@@ -22,7 +22,7 @@ from engine.family import all_variants, get_variant
 from engine.licences import accept_licence
 from engine.media.metadata import read_request
 from engine.outputs import Output
-from engine.presets import list_presets, load_preset
+from engine.presets import open_preset, presets_for, save_preset
 from engine.request import GenerationRequest
 from engine.validate import accept, problems_of, read_json
 
@@ -56,13 +56,19 @@ class GenerateTab:
         )
         form.fields["model"].input(
             self.change_model,
-            inputs=[form.fields["model"], form.chosen],
+            inputs=[form.fields["model"], form.chosen, form.fields["loras"]],
             outputs=form.outputs,
             **QUIET,
         )
         form.preset.input(
             self.apply_preset,
             inputs={*form.inputs, form.preset},
+            outputs=form.outputs,
+            **QUIET,
+        )
+        form.save_preset.click(
+            self.keep_preset,
+            inputs={*form.inputs, form.preset_name},
             outputs=form.outputs,
             **QUIET,
         )
@@ -199,12 +205,16 @@ class GenerateTab:
         variant = ready or next(iter(variants))
         return self._with_presets(self.form.fill(variant, {}), variant.id)
 
-    def change_model(self, model: str, chosen: str = "") -> Updates:
+    def change_model(
+        self, model: str, chosen: str = "", loras: object = None
+    ) -> Updates:
         if model == chosen:  # the list was only left, as a click elsewhere does
             return {self.form.problems: gr.skip()}
         variant = get_variant(model)
-        updates = self.form.mark(self.form.fill(variant, {}, media=False), [])
-        return self._with_presets(updates, model)
+        updates = self.form.fill(variant, {}, media=False)
+        kept = lora_rows.checked(loras, variant, self.services.settings)
+        updates[self.form.fields["loras"]] = gr.update(value=kept)
+        return self._with_presets(self.form.mark(updates, []), model)
 
     def accept_licence(self, model: str, event: gr.EventData) -> Updates:
         """Remember that the licence on the card was accepted."""
@@ -222,12 +232,31 @@ class GenerateTab:
         file = self._presets(str(held["model"])).get(values[self.form.preset] or "")
         if file is None:
             return {self.form.problems: gr.skip()}
+        settings = self.services.settings
         try:
-            shown = {**held, **load_preset(file)}
+            variant = get_variant(str(held["model"]))
+            preset = open_preset(file, variant.family, settings)
+            shown = {**held, **preset.values}
             variant = get_variant(str(shown["model"]))
         except UserError as error:
             return self.form.mark({}, [Problem("", str(error))])
-        return self.form.mark(self.form.fill(variant, shown), [])
+        missing = lora_rows.to_be_fetched(preset, variant.family, settings)
+        problems = [Problem("loras", message) for message in missing]
+        return self.form.mark(self.form.fill(variant, shown), problems)
+
+    def keep_preset(self, values: Mapping[Component, Any]) -> Updates:
+        """Save what the form holds as a preset of the model's family."""
+        form, settings = self.form, self.services.settings
+        held, name = form.read(values), str(values[form.preset_name] or "")
+        model = str(held["model"])
+        try:
+            family = get_variant(model).family
+            file = save_preset(settings.presets, family, name, held)
+        except UserError as error:
+            return form.mark({}, [Problem("", str(error))])
+        updates = self._with_presets({form.preset_name: gr.update(value="")}, model)
+        updates[form.preset]["value"] = file.stem
+        return form.mark(updates, [])
 
     def _with_presets(self, updates: Updates, model: str) -> Updates:
         names = list(self._presets(model))
@@ -235,8 +264,7 @@ class GenerateTab:
         return {**updates, self.form.preset: shown}
 
     def _presets(self, model: str) -> dict[str, Path]:
-        folder, family = self.services.settings.presets, get_variant(model).family
-        return {file.stem: file for file in list_presets(folder, family)}
+        return presets_for(model, self.services.settings)
 
     def last_seed(self) -> int:
         """The seed of the request that was added last."""

@@ -120,7 +120,7 @@ def _launch(
     # Read by gradio when it is imported: uploads stay with the user's other data.
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     from app.ui.gallery import Gallery
-    from app.ui.look import HEAD, STYLE, theme
+    from app.ui.look import HEAD, STYLES, theme
     from app.ui.page import build_page
     from app.ui.services import Services
 
@@ -146,7 +146,7 @@ def _launch(
         run_history=False,
         footer_links=[],
         theme=theme(),
-        css_paths=STYLE,
+        css_paths=STYLES,
         head=HEAD,
         quiet=True,
         prevent_thread_lock=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 from gradio.themes import Base, Color
 
 HERE = Path(__file__).parent
-STYLE = HERE / "style.css"
+STYLES = [HERE / "style.css", HERE / "lora.css"]
 HEAD = f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
 
 TEAL = Color(

@@ -4,7 +4,7 @@ escaped here."""
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from engine.request import GenerationRequest
@@ -79,6 +79,13 @@ def media_words(request: GenerationRequest) -> str:
     if request.conditions:
         words.append(f"{len(request.conditions)} pinned")
     return ", ".join(words)
+
+
+def lora_words(request: GenerationRequest) -> str:
+    """``night 0.8, outlines 1,0.5``."""
+    return ", ".join(
+        f"{PurePosixPath(lora.name).stem} {lora.multiplier}" for lora in request.loras
+    )
 
 
 def length(num_frames: float | None, fps: float | None) -> str:

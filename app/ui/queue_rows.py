@@ -74,7 +74,10 @@ def _row(
 ) -> str:
     model = titles.get(job.request.model, job.request.model)
     media = media_words(job.request)
-    known = " · ".join(filter(None, (escape(model), facts(job.request), media)))
+    count = len(job.request.loras)
+    loras = f"{count} LoRA{'s' if count > 1 else ''}" if count else ""
+    told = (escape(model), facts(job.request), media, loras)
+    known = " · ".join(filter(None, told))
     error = f'<p class="error">{escape(sentence(job.error))}</p>' if job.error else ""
     return (
         f'<div class="job {job.status.value}" role="listitem" data-job="{job.id}" '

@@ -69,7 +69,7 @@ def details_of(file: Path, family: str) -> LoraDetails:
         kind += f", rank {' and '.join(map(str, report.ranks[-2:]))}"
     return LoraDetails(
         kind=kind,
-        base=base_of(family, _width(header)),
+        base="" if report.refusal else base_of(family, _width(header)),
         words=trigger_words(header) or words,
         notes=notes or header.metadata.get("modelspec.description", "")[:MOST_NOTES],
         picture=picture,
