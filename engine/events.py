@@ -79,7 +79,12 @@ class Timing(BaseModel):
     first_step: float = 0.0
     """With what is done once, such as compiling."""
     seconds_per_step: float = 0.0
-    """The median, without previews."""
+    """The mean of those after the first, without previews."""
+    transformer_calls: int = 0
+    """How often a step asked a transformer, forecasts counted; 0 without a step
+    cache."""
+    forecast_calls: int = 0
+    """How many of those a step cache answered."""
     previews: float = 0.0
     """Part of ``denoise``."""
     peak_gib: float | None = None

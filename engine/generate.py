@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from engine.loading.interrupt import interruptible
 from engine.loading.memory import out_of_memory_told, peak_memory, watch_peak_memory
 from engine.loading.resident import ResidentModel
 from engine.lora.apply import loras_applied
+from engine.lora.schedule import multipliers_vary
 from engine.media.frames import all_but_last, read_clip
 from engine.media.image import strip_data_url
 from engine.media.inputs import portable
@@ -48,6 +50,7 @@ class Generator:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._settings = settings
         self._resident = ResidentModel(settings)
+        self._calls: dict[str, int] = {}
 
     def warm_up(self, model: str | None = None) -> None:
         """Do what the first job would wait for: import torch and, when ``model`` is
@@ -87,7 +90,10 @@ class Generator:
                 if unused := unused_negative_prompt(variant, *guidance_of(request)):
                     progress.warn(unused)
                 conditioning = family.encode(model, request)
-                with loras_applied(model, request, self._settings, progress) as follow:
+                with (
+                    loras_applied(model, request, self._settings, progress) as follow,
+                    self._steps_cached(model, request, progress),
+                ):
                     progress.begin("denoise")
                     latents = family.denoise(
                         model,
@@ -104,14 +110,40 @@ class Generator:
         return output
 
     @property
-    def peak_gib(self) -> float | None:
-        """What the last job took of the GPU's memory at most, in GiB; ``None`` on
-        other devices."""
-        return peak_memory(self._resident.device)
+    def counted(self) -> dict[str, Any]:
+        """What the last job took that no event tells: fields of ``Timing``."""
+        return {**self._calls, "peak_gib": peak_memory(self._resident.device)}
 
     def close(self) -> None:
         """Free the model's memory."""
         self._resident.release()
+
+    @contextmanager
+    def _steps_cached(
+        self, model: LoadedModel, request: GenerationRequest, progress: Progress
+    ) -> Iterator[None]:
+        """With the step cache that the request asks for, whose work is counted."""
+        self._calls = {}
+        if request.step_cache in (None, "none"):
+            yield
+            return
+        # It loads torch.
+        from engine.sampling.step_cache import DEFAULT_THRESHOLD, steps_forecast
+
+        second = getattr(model.pipeline, "transformer_2", None)
+        if multipliers_vary(request.loras, pair=second is not None):
+            progress.warn(
+                "the step cache is off: a LoRA's multiplier changes between the steps"
+            )
+            yield
+            return
+        threshold = request.step_cache_threshold or DEFAULT_THRESHOLD
+        with steps_forecast(model.pipeline, threshold) as calls:
+            yield
+        self._calls = {
+            "transformer_calls": calls.asked,
+            "forecast_calls": calls.forecast,
+        }
 
     def _write(
         self,

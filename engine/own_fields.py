@@ -28,11 +28,23 @@ def own_field_problems(
     ]
     if problems:
         return problems
+    problems += _step_cache_problems(request)
     if request.strength is not None:
         problems += _strength_problems(request.strength, request)
     if variant.window_frames:
         problems += _window_problems(request, variant)
     return problems
+
+
+def _step_cache_problems(request: GenerationRequest) -> list[Problem]:
+    is_off = request.step_cache in (None, "none")
+    if is_off and request.step_cache_threshold is not None:
+        message = "says how a step cache works; give a step_cache, or leave it out"
+        return [Problem("step_cache_threshold", message)]
+    if not is_off and request.ar_step:
+        message = "each block has a time of its own with an ar_step above 0: give 0"
+        return [Problem("step_cache", message)]
+    return []
 
 
 def _strength_problems(strength: float, request: GenerationRequest) -> list[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -119,6 +119,16 @@ class GenerationRequest(BaseModel):
     loras: list[Lora] = Field(default_factory=list, max_length=MOST_LORAS)
     vae_tile_size: int | None = Field(
         None, ge=0, le=8192, description="Pixels; 0 is off, none is automatic."
+    )
+    step_cache: Literal["none", "forecast"] | None = Field(
+        None, description="Whether steps that change little are forecast."
+    )
+    step_cache_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The error that forecasts may be expected to make.",
     )
 
     def with_values(self, **values: object) -> Self:

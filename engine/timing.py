@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from statistics import median
+from statistics import mean
+from typing import Any
 
 from engine.events import Event, Phase, PhaseName, Preview, Step, Timing
 
@@ -38,8 +39,8 @@ class Stopwatch:
             self._steps.append(self._step)
             self._step = 0.0
 
-    def finish(self, peak_gib: float | None = None) -> Timing:
-        """The job is done. ``peak_gib`` is what it took of the GPU's memory at most."""
+    def finish(self, **counted: Any) -> Timing:
+        """The job is done. ``counted`` are fields of ``Timing`` that no event tells."""
         self._lap()
         seconds = {name: round(value, 4) for name, value in self._phases.items()}
         steps = self._steps
@@ -47,9 +48,9 @@ class Stopwatch:
             **seconds,
             steps=len(steps),
             first_step=round(steps[0], 4) if steps else 0.0,
-            seconds_per_step=round(median(steps), 4) if steps else 0.0,
+            seconds_per_step=round(mean(steps[1:] or steps), 4) if steps else 0.0,
             previews=round(self._previews, 4),
-            peak_gib=peak_gib if peak_gib is None else round(peak_gib, 2),
+            **counted,
         )
 
     def _lap(self) -> float:
@@ -88,6 +89,9 @@ def _steps(timing: Timing) -> str:
         return ""
     one = _seconds(timing.seconds_per_step)
     notes = []
+    if timing.forecast_calls:
+        computed = timing.transformer_calls - timing.forecast_calls
+        notes.append(f"{computed} of {timing.transformer_calls} calls computed")
     if timing.first_step > max(SLOW_START * timing.seconds_per_step, 0.5):
         notes.append(f"the first {_seconds(timing.first_step)}")
     share = timing.previews / timing.denoise if timing.denoise else 0.0

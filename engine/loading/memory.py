@@ -61,7 +61,7 @@ def peak_memory(device: str) -> float | None:
         return None
     import torch
 
-    return float(torch.cuda.max_memory_reserved(device) / GIB)
+    return round(torch.cuda.max_memory_reserved(device) / GIB, 2)
 
 
 def _free_memory(device: str) -> str:

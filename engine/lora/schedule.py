@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from engine.request import Lora
+
 STRONGEST = 10.0
 """A multiplier this far from 0 already leaves nothing of what a model has learned."""
 
@@ -99,6 +101,18 @@ def parse_schedule(multiplier: float | str) -> Schedule:
             )
         )
     return Schedule(tuple(phases))
+
+
+def multipliers_vary(loras: Sequence[Lora], *, pair: bool) -> bool:
+    """Whether a LoRA acts differently from one step to the next of the same
+    transformer; a ``pair`` has one transformer for each phase."""
+    for lora in loras:
+        phases = parse_schedule(lora.multiplier).phases
+        if any(len(set(phase)) > 1 for phase in phases):
+            return True
+        if not pair and len(set(phases)) > 1:
+            return True
+    return False
 
 
 def _place(index: int, count: int, in_phase: str) -> str:

@@ -157,7 +157,7 @@ def _run(
         job=run.job,
         path=str(path),
         seconds=time.monotonic() - began,
-        timing=stopwatch.finish(generator.peak_gib),
+        timing=stopwatch.finish(**generator.counted),
     )
 
 

@@ -42,6 +42,8 @@ OPTIONAL = (
     "guidance_scale_2",
     "strength",
     "ar_step",
+    "step_cache",
+    "step_cache_threshold",
 )
 """Fields that may stay empty."""
 
@@ -291,6 +293,30 @@ def test_a_cancel_while_decoding_leaves_the_model_sound(
     assert len(decoded) == 2
     again = pixels(generator.generate(request_of(), tmp_path / "c.mp4"))
     assert np.array_equal(again, expected)
+
+
+def test_a_step_cache_saves_calls_and_leaves_nothing_behind(
+    row, generator, request_of, tmp_path
+):
+    """Under guidance, after a cancel, too."""
+    values = {"num_inference_steps": 12, "guidance_scale": 3.0}
+    cached = {**values, "step_cache": "forecast", "step_cache_threshold": 1.0}
+    expected = pixels(generator.generate(request_of(**values), tmp_path / "a.mp4"))
+    generator.generate(request_of(**cached), tmp_path / "b.mp4")
+    counted = generator.counted
+    if row.family != "fake":  # it has no transformer
+        assert 0 < counted["forecast_calls"] < counted["transformer_calls"]
+    steps = []
+    with pytest.raises(Cancelled):
+        generator.generate(
+            request_of(**cached),
+            tmp_path / "c.mp4",
+            on_event=lambda event: steps.append(event.event == "step"),
+            is_cancelled=lambda: sum(steps) >= 5,
+        )
+    again = pixels(generator.generate(request_of(**values), tmp_path / "d.mp4"))
+    assert np.array_equal(again, expected)
+    assert "forecast_calls" not in generator.counted
 
 
 def test_previews_are_small_pictures(generator, request_of, tmp_path, monkeypatch):

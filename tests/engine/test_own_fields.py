@@ -110,3 +110,29 @@ def test_a_start_image_is_for_frames_that_are_made_together(problems, tmp_path):
         "ar_step": "a start image is kept only when all frames are made together: "
         "give 0"
     }
+
+
+def test_a_step_cache_is_for_all_models_and_its_threshold_for_it_alone(problems):
+    for model in ("wan-demo", "ltxv-demo", "hyvideo-demo"):
+        assert problems(model=model, step_cache="forecast") == {}
+    assert problems(model="wan-demo", step_cache="none") == {}
+    both = {"step_cache": "forecast", "step_cache_threshold": 0.02}
+    assert problems(model="wan-demo", **both) == {}
+    assert problems(model="wan-demo", step_cache_threshold=0.02) == {
+        "step_cache_threshold": "says how a step cache works; give a step_cache, or "
+        "leave it out"
+    }
+    assert problems(model="wan-demo", step_cache="teacache") == {
+        "step_cache": "input should be 'none' or 'forecast'"
+    }
+    assert list(problems(model="wan-demo", **{**both, "step_cache_threshold": 0})) == [
+        "step_cache_threshold"
+    ]
+
+
+def test_blocks_that_follow_one_another_have_no_step_cache(problems):
+    skyreels = {"model": "skyreels-v2-df-1.3b-540p", "step_cache": "forecast"}
+    assert "step_cache" not in problems(**skyreels, ar_step=0)
+    assert problems(**skyreels, ar_step=5)["step_cache"] == (
+        "each block has a time of its own with an ar_step above 0: give 0"
+    )

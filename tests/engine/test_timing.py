@@ -64,19 +64,23 @@ def test_each_second_belongs_to_one_phase():
     assert sum(getattr(timing, part) for part in parts) == pytest.approx(whole)
 
 
-def test_a_step_is_timed_without_its_preview_and_by_the_median():
+def test_steps_are_timed_without_previews_and_without_the_first():
     timing = timed(STORY)
     assert (timing.steps, timing.first_step) == (3, 9.0)
-    assert timing.seconds_per_step == 3.0  # of 9, 2 and 3
+    assert timing.seconds_per_step == 2.5  # of 2 and 3
     assert timing.previews == 0.5
 
 
 def test_it_is_told_in_one_line():
     assert timing_told(timed(STORY)) == (
-        "download 5 s, loading 3.5 s, prompt 0.25 s, 3 steps of 3 s (the first 9 s, "
+        "download 5 s, loading 3.5 s, prompt 0.25 s, 3 steps of 2.5 s (the first 9 s, "
         "previews 3% of it), decoding 3 s, writing 0.12 s, at most 9.4 GiB of GPU "
         "memory"
     )
+    cached = Timing(
+        steps=20, seconds_per_step=1, transformer_calls=40, forecast_calls=22
+    )
+    assert timing_told(cached) == "20 steps of 1 s (18 of 40 calls computed)"
     quick = Timing(denoise=150, steps=1, first_step=150, seconds_per_step=150)
     assert timing_told(quick) == "1 step of 2 min 30 s"
     assert timing_told(Timing()) == ""
@@ -93,7 +97,7 @@ def test_a_job_is_timed_by_its_own_events(use_fake_family, settings, tmp_path):
     request = accept(data, folder=None, settings=settings)
     generator, stopwatch = Generator(settings), Stopwatch()
     generator.generate(request, tmp_path / "a.mp4", on_event=stopwatch.on_event)
-    timing = stopwatch.finish(generator.peak_gib)
+    timing = stopwatch.finish(**generator.counted)
     assert timing.steps == 4
     assert 0.05 <= timing.seconds_per_step < 0.1
     assert timing.denoise >= 0.2
