@@ -4,22 +4,23 @@ import pytest
 from PIL import Image
 
 from engine.errors import UnreadableFile, UserError
-from engine.family import all_variants
+from engine.family import all_variants, get_variant
 from engine.presets import (
     SHIPPED,
     list_presets,
     load_preset,
     merge,
     presets_for,
+    read_preset,
     save_preset,
 )
 from engine.validate import accept
 
 
 def test_shipped_presets_make_requests_that_the_demo_takes(settings):
-    presets = list_presets(settings.presets, "wan")
-    assert {preset.stem for preset in presets} == {"draft", "standard", "fine"}
-    for preset in presets:
+    presets = presets_for("wan-demo", settings)
+    assert set(presets) == {"draft", "standard", "fine"}
+    for preset in presets.values():
         values = load_preset(preset)
         request = merge(values, {"model": "wan-demo", "prompt": "a red ball"})
         accepted = accept(request, folder=None, settings=settings)
@@ -128,3 +129,32 @@ def test_models_and_links_are_checked(tmp_path, more):
     file.write_text(json.dumps(more))
     with pytest.raises(UnreadableFile, match=next(iter(more))):
         load_preset(file)
+
+
+FAST = [
+    (model, file)
+    for file in sorted((SHIPPED / "wan").glob("*.json"))
+    for model in read_preset(file).models
+]
+
+
+@pytest.mark.parametrize(("model", "file"), FAST, ids=str)
+def test_presets_for_speed_set_everything_together(model, file, settings):
+    preset = read_preset(file)
+    values = dict(preset.values)
+    loras = values.pop("loras")
+    assert values["guidance_scale"] == 1.0
+    assert values["num_inference_steps"] <= 10
+    assert {"flow_shift", "scheduler"} <= values.keys()
+    for lora in loras:
+        link = preset.links[lora["name"]]
+        assert link.startswith("https://huggingface.co/")
+        assert link.endswith("/" + lora["name"])
+    picture = settings.outputs / "start.png"
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 48)).save(picture)
+    media = dict.fromkeys(get_variant(model).required_media, str(picture))
+    given = {"model": model, "prompt": "a red ball", **media}
+    accepted = accept(merge(values, given), folder=None, settings=settings)
+    assert values.items() <= accepted.model_dump().items()
+    assert file.stem in presets_for(model, settings)
