@@ -36,7 +36,7 @@ COLUMNS = (
     "right",
 )
 THRESHOLDS = (0.004, 0.008, DEFAULT_THRESHOLD, 0.02, 0.04)
-FIRST_BLOCK = (0.03, 0.06, 0.1)
+FIRST_BLOCK = (0.1, 0.15, 0.2)
 
 
 def main() -> None:

@@ -170,6 +170,8 @@ class LoadedModel:
     """Gives back what the memory profile holds."""
     lora_slots: Any = None
     """Where the memory profile takes LoRAs; ``None`` without a profile."""
+    profile: int | None = None
+    """The memory profile that it is placed in, if it is in one."""
 
 
 OnComponent = Callable[[str], None]

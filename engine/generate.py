@@ -16,8 +16,15 @@ from engine import outputs
 from engine.events import OnEvent
 from engine.family import Family, LoadedModel, OnStep, get_family, get_variant
 from engine.guidance import guidance_of, unused_negative_prompt
+from engine.loading.chunked import feed_forward_chunked
 from engine.loading.interrupt import interruptible
-from engine.loading.memory import out_of_memory_told, peak_memory, watch_peak_memory
+from engine.loading.ladder import Ladder
+from engine.loading.memory import (
+    is_out_of_memory,
+    out_of_memory_told,
+    peak_memory,
+    watch_peak_memory,
+)
 from engine.loading.resident import ResidentModel
 from engine.lora.apply import loras_applied
 from engine.lora.schedule import multipliers_vary
@@ -75,7 +82,6 @@ class Generator:
         or ``OutOfMemory``.
         """
         variant = get_variant(request.model)
-        family = get_family(variant.family)
         progress = Progress(job, on_event, is_cancelled)
         watch_peak_memory(self._resident.device)
         with (
@@ -83,31 +89,70 @@ class Generator:
             out_of_memory_told(request, self._resident.device),
             outputs.appearing_when_finished(output, job) as part,
         ):
-            progress.begin("load", f"loading {variant.title}")
-            model = self._resident.get(variant, progress)
-            with interruptible(model.pipeline, progress.check):
-                progress.begin("encode")
-                if unused := unused_negative_prompt(variant, *guidance_of(request)):
-                    progress.warn(unused)
-                conditioning = family.encode(model, request)
-                with (
-                    loras_applied(model, request, self._settings, progress) as follow,
-                    self._steps_cached(model, request, progress),
-                ):
-                    progress.begin("denoise")
-                    latents = family.denoise(
-                        model,
-                        conditioning,
-                        request,
-                        follow(_reporting_steps(family, model, progress)),
-                        lambda part: progress.begin("denoise", part),
-                    )
-                progress.begin("decode")
-                self._write(family, model, latents, request, part, progress)
-            progress.check()
+            ladder = Ladder(request, variant, self._resident)
+            while not self._attempt(request, part, ladder, progress):
+                pass
         if self._settings.sidecar:
             self._write_sidecar(request, output, progress)
         return output
+
+    def _attempt(
+        self, request: GenerationRequest, part: Path, ladder: Ladder, progress: Progress
+    ) -> bool:
+        """Make the video on the ladder's rung; ``False`` when memory ran out and there
+        is another rung to try."""
+        try:
+            self._make(request, part, ladder, progress)
+        except (MemoryError, RuntimeError) as error:
+            rung = ladder.next_rung() if is_out_of_memory(error) else None
+            if rung is None:
+                raise
+        else:
+            return True
+        ladder.climb(rung, progress)  # only now what failed is freed
+        return False
+
+    def _make(
+        self, request: GenerationRequest, part: Path, ladder: Ladder, progress: Progress
+    ) -> None:
+        variant = get_variant(request.model)
+        family = get_family(variant.family)
+        progress.begin("load", f"loading {variant.title}")
+        model = self._resident.get(variant, progress)
+        with interruptible(model.pipeline, progress.check):
+            if ladder.latents is None:
+                chunks = ladder.rung.chunks
+                with feed_forward_chunked(model.pipeline, chunks):
+                    ladder.latents = self._denoise(family, model, request, progress)
+            progress.begin("decode")
+            frames = family.decode(model, ladder.latents, ladder.decoded_as)
+            self._write(frames, request, part, progress)
+        progress.check()
+
+    def _denoise(
+        self,
+        family: Family,
+        model: LoadedModel,
+        request: GenerationRequest,
+        progress: Progress,
+    ) -> Any:
+        """The video's latents."""
+        progress.begin("encode")
+        if unused := unused_negative_prompt(model.variant, *guidance_of(request)):
+            progress.warn(unused)
+        conditioning = family.encode(model, request)
+        with (
+            loras_applied(model, request, self._settings, progress) as follow,
+            self._steps_cached(model, request, progress),
+        ):
+            progress.begin("denoise")
+            return family.denoise(
+                model,
+                conditioning,
+                request,
+                follow(_reporting_steps(family, model, progress)),
+                lambda part: progress.begin("denoise", part),
+            )
 
     @property
     def counted(self) -> dict[str, Any]:
@@ -147,9 +192,7 @@ class Generator:
 
     def _write(
         self,
-        family: Family,
-        model: LoadedModel,
-        latents: Any,
+        chunks: Iterator[np.ndarray],
         request: GenerationRequest,
         part: Path,
         progress: Progress,
@@ -171,7 +214,7 @@ class Generator:
                 video.write(frame[None])
                 progress.check()
             before = video.num_frames
-            for frames in family.decode(model, latents, request):
+            for frames in chunks:
                 video.write(frames)
                 progress.step(video.num_frames - before, request.num_frames)
             progress.begin("write")

@@ -20,8 +20,9 @@ def out_of_memory_told(request: GenerationRequest, device: str) -> Iterator[None
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        where = f"{device}{free_memory_told(device)}"
         raise OutOfMemory(
-            f"out of memory on {device}{_free_memory(device)} with {request.model} at "
+            f"out of memory on {where} with {request.model} at "
             f"{request.width}x{request.height}, {request.num_frames} frames. Ask for "
             "fewer frames or a smaller picture, choose a memory profile with a higher "
             "number, or close other programs"
@@ -64,7 +65,8 @@ def peak_memory(device: str) -> float | None:
     return round(torch.cuda.max_memory_reserved(device) / GIB, 2)
 
 
-def _free_memory(device: str) -> str:
+def free_memory_told(device: str) -> str:
+    """`` (1.2 of 12.0 GiB free)`` on a GPU, nothing elsewhere."""
     if not device.startswith("cuda"):
         return ""
     import torch

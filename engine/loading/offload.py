@@ -37,6 +37,10 @@ WORKING_BYTES = 10 * GIB
 """What a 480p video needs beside the weights."""
 
 
+DEEPER = {None: 1, 1: 2, 3: 4, 2: 5, 4: 5}
+"""Memory profile → the next one that takes less of the GPU."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where the weights go. ``profile`` is one of mmgp's, ``None`` without mmgp."""
@@ -121,7 +125,9 @@ def place(
                 progress.warn(f"memory profile {profile} runs without compilation")
             manager = _place_by_mmgp(pipeline, profile)
             slots = LoraSlots(manager)
-            return LoadedModel(variant, pipeline, device, manager.release, slots)
+            return LoadedModel(
+                variant, pipeline, device, manager.release, slots, profile
+            )
     if device != "cpu":
         pipeline = _move(pipeline, device, progress)
     if settings.compile:

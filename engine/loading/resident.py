@@ -13,7 +13,7 @@ from engine.loading.download import get_weights
 from engine.loading.interrupt import interruptible_load
 from engine.loading.memory import empty_caches
 from engine.loading.networks import check_files
-from engine.loading.offload import choose_device, choose_dtype, place
+from engine.loading.offload import DEEPER, choose_device, choose_dtype, place
 from engine.loading.precision import choose_files, free_memory
 from engine.loading.weights import find_weights
 from engine.progress import Progress
@@ -27,6 +27,8 @@ class ResidentModel:
         self._settings = settings
         self._model: LoadedModel | None = None
         self._device: str | None = None
+        self._deeper: tuple[str, str] | None = None
+        """A model's id, and the memory profile that it needed."""
 
     @property
     def device(self) -> str:
@@ -63,8 +65,30 @@ class ResidentModel:
                 choose_dtype(self.device),
                 lambda name: progress.begin("load", f"loading the {name}"),
             )
-        self._model = place(variant, pipeline, self.device, self._settings, progress)
+        settings = self._placement_of(variant)
+        self._model = place(variant, pipeline, self.device, settings, progress)
         return self._model
+
+    @property
+    def deeper_profile(self) -> int | None:
+        """The memory profile that takes less of the GPU than the loaded model does;
+        ``None`` when there is none."""
+        if self._model is None or not self._model.device.startswith("cuda"):
+            return None
+        return DEEPER.get(self._model.profile)
+
+    def place_deeper(self, profile: int) -> None:
+        """Free the model, which is loaded into ``profile`` when it is next wanted, and
+        as long as no other takes its place."""
+        if self._model is not None:
+            self._deeper = (self._model.variant.id, str(profile))
+        self.release()
+
+    def _placement_of(self, variant: ModelVariant) -> Settings:
+        if self._deeper is None or self._deeper[0] != variant.id:
+            self._deeper = None
+            return self._settings
+        return self._settings.model_copy(update={"profile": self._deeper[1]})
 
     @contextmanager
     def released_on_failure(self) -> Iterator[None]:
