@@ -172,6 +172,11 @@ def training_caption(scene: Scene, rng: random.Random) -> str:
     return _compose(scene, rng, drop=DROP)
 
 
+def sparse_caption(scene: Scene, rng: random.Random) -> str:
+    """A random wording that leaves out as much as it says."""
+    return _compose(scene, rng, drop=0.5)
+
+
 def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 

@@ -142,13 +142,15 @@ def resized(clips: Tensor, size: int) -> Tensor:
 
 def encode_all(kind: Kind, vae: Any, clips: Tensor) -> Tensor:
     """Whitened latents, bfloat16 (clips, channels, frames, h, w)."""
+    return torch.cat([whitened(kind, vae, to_model(part)) for part in clips.split(8)])
+
+
+def whitened(kind: Kind, vae: Any, videos: Tensor) -> Tensor:
+    """The same of videos (clips, 3, frames, h, w) in -1..1, all together."""
     mean, deviation = kind.latent_scale(vae)
-    encoded = []
-    for part in clips.split(8):
-        with torch.autocast(clips.device.type, torch.bfloat16):
-            latents = kind.encode(vae, to_model(part))[0].float()
-        encoded.append(((latents - mean) / deviation).bfloat16().contiguous())
-    return torch.cat(encoded)
+    with torch.autocast(videos.device.type, torch.bfloat16):
+        latents = kind.encode(vae, videos)[0].float()
+    return ((latents - mean) / deviation).bfloat16().contiguous()
 
 
 def load_vae(trainer: Trainer) -> Any:

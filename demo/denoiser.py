@@ -104,9 +104,13 @@ class Captioner:
         self.rng = random.Random(seed)
         self.unknown = denoiser.tokenizer.unk_token_id
 
-    def __call__(self, scenes: list[Scene]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self,
+        scenes: list[Scene],
+        wording: Callable[[Scene, random.Random], str] = training_caption,
+    ) -> tuple[Tensor, Tensor]:
         captions = [
-            "" if self.rng.random() < EMPTY else training_caption(scene, self.rng)
+            "" if self.rng.random() < EMPTY else wording(scene, self.rng)
             for scene in scenes
         ]
         ids, mask = self.denoiser.tokens(captions)

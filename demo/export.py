@@ -13,6 +13,7 @@ from safetensors.torch import load_model
 from torch import nn
 
 from demo.kind import KINDS, Kind, get_kind
+from demo.task import TASKS, Task, get_task
 from demo.text import make_tokenizer
 from engine.settings import PROJECT
 
@@ -39,6 +40,17 @@ def export(kind: Kind, state: Path, folder: Path) -> None:
     write_sums(folder)
 
 
+def export_task(task: Task, state: Path, folder: Path, base: Path) -> None:
+    """Write the transformer alone, with what tells of it; ``base`` has the rest."""
+    plain = type(get_kind(task.BASE).make_transformer())
+    transformer = task.make_transformer(plain.from_pretrained(base / "transformer"))
+    load_model(transformer, state / "transformer.safetensors")
+    task.save_pipeline(folder, transformer.to(torch.bfloat16))
+    forget_origin(folder)
+    shutil.copy(state / "training.log", folder / "training.log")
+    write_sums(folder)
+
+
 def forget_origin(folder: Path) -> None:
     """Drop the paths of the machine that the parts were loaded on."""
     for file in folder.glob("*/config.json"):
@@ -60,12 +72,17 @@ def write_sums(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", choices=KINDS)
+    parser.add_argument("model", choices=[*KINDS, *TASKS])
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--to", type=Path, help="default: ckpts/demo/<model>")
     options = parser.parse_args()
-    folder = options.to or PROJECT / "ckpts" / "demo" / options.model
-    export(get_kind(options.model), options.state, folder)
+    shipped = PROJECT / "ckpts" / "demo"
+    folder = options.to or shipped / options.model
+    if options.model in TASKS:
+        task = get_task(options.model)
+        export_task(task, options.state, folder, shipped / task.BASE)
+    else:
+        export(get_kind(options.model), options.state, folder)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 

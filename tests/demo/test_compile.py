@@ -1,12 +1,18 @@
 """Training compiles few forms of each block: each costs a minute, and beyond eight
 none is compiled any more."""
 
+import random
+
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from demo.denoiser import Batch, Denoiser, flow_loss
-from demo.kind import Pin, get_kind
+from demo import denoiser
+from demo.adapt import Student, flow_loss
+from demo.denoiser import Batch, Denoiser
+from demo.kind import Pin, Text, get_kind
+from demo.pairs import Pairs
+from demo.task import TASKS, Shown, get_task
 from demo.text import make_tokenizer
 
 SHAPES = {"wan": (48, 3, 4, 4), "ltx_video": (128, 3, 4, 4), "hyvideo": (16, 3, 8, 8)}
@@ -25,10 +31,10 @@ def compiled(request):
     torch.manual_seed(0)
     kind, tokenizer = get_kind(request.param), make_tokenizer(32)
     encoder = kind.make_text_encoder(len(tokenizer))
-    denoiser = Denoiser(kind, encoder, kind.make_transformer(), tokenizer)
+    model = Denoiser(kind, encoder, kind.make_transformer(), tokenizer)
     counter = CompileCounter()
-    denoiser.transformer.compile_repeated_blocks(dynamic=kind.FLEXIBLE, backend=counter)
-    yield request.param, denoiser, counter
+    model.transformer.compile_repeated_blocks(dynamic=kind.FLEXIBLE, backend=counter)
+    yield request.param, model, counter
     torch._dynamo.reset()
 
 
@@ -37,17 +43,39 @@ def compiled(request):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 def test_blocks_are_compiled_for_few_forms(compiled):
-    name, denoiser, counter = compiled
-    ids, mask = denoiser.tokens(["a red ball", "a blue cube moving left on grass"])
+    name, model, counter = compiled
+    ids, mask = model.tokens(["a red ball", "a blue cube moving left on grass"])
 
     def step(first: int = 0, pin: Pin | None = None) -> None:
         latents = torch.randn(2, *SHAPES[name])
-        flow_loss(denoiser, Batch(latents, ids, mask, first, pin), None).backward()
+        batch = Batch(latents, ids, mask, first, pin)
+        denoiser.flow_loss(model, batch, None).backward()
 
     step()
-    for first in denoiser.kind.GIVEN.counts if denoiser.kind.GIVEN.first else ():
+    for first in model.kind.GIVEN.counts if model.kind.GIVEN.first else ():
         step(first)
-    if denoiser.kind.GIVEN.others:
+    if model.kind.GIVEN.others:
         shown = torch.randn(2, *SHAPES[name])[:, :, :1]
         step(1, Pin(shown, torch.tensor([8, 8])))
     assert counter.frame_count == FORMS[name]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+@pytest.mark.parametrize("name", [each for each in TASKS if get_task(each).COMPILED])
+def test_a_task_is_compiled_for_one_form(name):
+    torch._dynamo.reset()
+    task = get_task(name)
+    base = get_kind(task.BASE).make_transformer()
+    student = Student(task, task.make_transformer(base), None)
+    counter = CompileCounter()
+    student.model.compile_repeated_blocks(dynamic=False, backend=counter)
+    shape, text = (2, *SHAPES[task.BASE]), torch.randn(2, 4, 128)
+    for way in task.WAYS:
+        clips = torch.zeros(2, 9, 64, 64, 3, dtype=torch.uint8)
+        latents = torch.zeros(shape)
+        shown = task.show(lambda _: torch.zeros(shape), way, clips, random.Random(0))
+        pairs = Pairs(latents, Shown(shown.condition, shown.holes), [])
+        flow_loss(student, Text(text, torch.ones(2, 4)), pairs).backward()
+    assert counter.frame_count == 1
+    torch._dynamo.reset()
