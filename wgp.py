@@ -23,6 +23,8 @@ def main(
 
     try:
         options = parse(argv)
+        if options.settings.offline:  # read by the hub's client, as above
+            os.environ["HF_HUB_OFFLINE"] = "1"
         for licence in options.accept_licences:
             accept_licence(licence, options.settings)
         if options.process is not None:

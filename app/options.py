@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -117,6 +118,17 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--sidecar", action="store_true", default=None, help=described["sidecar"]
     )
+    _add_download_options(data, described)
+    data.add_argument("--verbose", type=int, metavar="N", help=described["verbose"])
+    _add_licence_option(data)
+    _add_process_options(parser)
+    _add_inspect_options(parser)
+    return parser
+
+
+def _add_download_options(
+    data: argparse._ArgumentGroup, described: Mapping[str, str | None]
+) -> None:
     data.add_argument(
         "--no-download",
         action="store_const",
@@ -124,11 +136,23 @@ def _parser() -> argparse.ArgumentParser:
         dest="download",
         help="never download a model's files",
     )
-    data.add_argument("--verbose", type=int, metavar="N", help=described["verbose"])
-    _add_licence_option(data)
-    _add_process_options(parser)
-    _add_inspect_options(parser)
-    return parser
+    data.add_argument(
+        "--offline", action="store_true", default=None, help=described["offline"]
+    )
+    data.add_argument(
+        "--bandwidth", type=float, metavar="N", help=described["bandwidth"]
+    )
+    data.add_argument(
+        "--download-to", choices=("cache", "ckpts"), help=described["download_to"]
+    )
+    data.add_argument(
+        "--model-dir",
+        type=Path,
+        action="append",
+        dest="model_dirs",
+        metavar="DIR",
+        help=described["model_dirs"],
+    )
 
 
 def _add_licence_option(data: argparse._ArgumentGroup) -> None:

@@ -31,6 +31,16 @@ class Settings(BaseModel):
     gpu: str = Field("", description="device, such as cuda:1 or cpu; empty chooses")
     compile: bool = Field(False, description="compile the transformer's blocks")
     download: bool = Field(True, description="download a model's missing files")
+    offline: bool = Field(False, description="never open a connection to other hosts")
+    bandwidth: float = Field(
+        0.0, ge=0, description="MiB per second that downloads may take; 0 is no limit"
+    )
+    download_to: Literal["cache", "ckpts"] = Field(
+        "cache", description="where downloads go: the hub's cache, or ckpts/"
+    )
+    model_dirs: tuple[Annotated[Path, AfterValidator(Path.absolute)], ...] = Field(
+        (), description="more folders of models, such as ComfyUI's; only read"
+    )
     verbose: int = Field(1, ge=0, le=3, description="how much to print")
     lora_dir: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(
         None, description="one more folder of LoRAs"
@@ -62,8 +72,10 @@ class Settings(BaseModel):
 
     @property
     def loras(self) -> tuple[Path, ...]:
-        """Folders with one folder of LoRAs per family: the user's, then the app's."""
-        return tuple(dict.fromkeys((self.root / "loras", PROJECT / "loras")))
+        """Folders with one folder of LoRAs per family: the user's, the app's, and those
+        that come with the demo models."""
+        shipped = PROJECT / "ckpts" / "demo" / "loras"
+        return tuple(dict.fromkeys((self.root / "loras", PROJECT / "loras", shipped)))
 
 
 def read_settings(file: Path, **options: object) -> Settings:

@@ -1,4 +1,5 @@
-"""Fetching a model's files from the hub into its cache, where other programs find them.
+"""Fetching a model's files from the hub: into its cache, where other programs find
+them, or into the data folder.
 
 The hub's own client (2.4) drops what has arrived when a download stops and compares no
 hashes, so the bytes are fetched here: a file lies beside its place until it is whole
@@ -7,12 +8,19 @@ and its hash is right, and goes on from where it stopped.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from engine.errors import Cancelled, MissingWeights
 from engine.family import ModelVariant, WeightFile
@@ -39,6 +47,12 @@ PARTIAL_CONTENT = 206
 STALLED_SECONDS = 20.0
 """Without a byte, a connection is given up and made again."""
 
+PACE_SECONDS = 10.0
+"""A rate is that of the last so many seconds."""
+
+PACE_SLACK = 0.25
+"""So many seconds that nothing came in may be made up for under a limit."""
+
 
 def get_weights(
     variant: ModelVariant,
@@ -52,21 +66,74 @@ def get_weights(
     Raises ``LicenceNotAccepted``, ``MissingWeights``, ``UnreadableFile`` or
     ``Cancelled``.
     """
-    require_licence(variant, settings)
-    wanted = missing_weights(variant, settings, chosen)
-    if wanted and settings.download and not hub.is_offline():
-        download(wanted, f"downloading {variant.title}", progress)
+    transfer = plan_transfer(variant, settings, chosen)
+    if transfer is not None:
+        follow(transfer, f"downloading {variant.title}", progress)
     return find_weights(variant, settings, chosen)
 
 
-def download(wanted: Sequence[WeightFile], title: str, progress: Progress) -> None:
-    """Fetch ``wanted`` into the hub's cache.
+def plan_transfer(
+    variant: ModelVariant, settings: Settings, chosen: Mapping[str, WeightFile]
+) -> Transfer | None:
+    """What brings the missing files of ``variant``; ``None`` when none is missing, or
+    none may be fetched. Every download begins here, so this is also where it is
+    decided whether it may.
+
+    Raises ``LicenceNotAccepted`` or ``UnreadableFile``.
+    """
+    require_licence(variant, settings)
+    wanted = missing_weights(variant, settings, chosen)
+    if not wanted or not may_download(settings):
+        return None
+    return Transfer(wanted, goal_of(variant, settings))
+
+
+def may_download(settings: Settings) -> bool:
+    """Whether the user lets the app fetch files at all."""
+    return settings.download and not settings.offline and not hub.is_offline()
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where files go, and how fast they may come."""
+
+    folder: Path | None = None
+    """Below it, or into the hub's cache."""
+    by_repository: bool = True
+    """Whether each repository has a folder of its own in ``folder``."""
+    most_per_second: float = 0.0
+    """Bytes; 0 is no limit."""
+
+    def place(self, file: RemoteFile) -> Path:
+        if self.folder is None:
+            return file.blob
+        base = self.folder / file.repository if self.by_repository else self.folder
+        return base / file.path
+
+    @property
+    def disk(self) -> Path:
+        """A folder on the disk that must have room."""
+        return self.folder or hub.cache_folder()
+
+
+def goal_of(variant: ModelVariant, settings: Settings) -> Goal:
+    """As the settings want it."""
+    rate = settings.bandwidth * MIB
+    if settings.download_to == "cache":
+        return Goal(most_per_second=rate)
+    own = settings.root / "ckpts"
+    if variant.files:
+        return Goal(own, most_per_second=rate)
+    return Goal(own / variant.folder, by_repository=False, most_per_second=rate)
+
+
+def follow(transfer: Transfer, title: str, progress: Progress) -> None:
+    """Let ``transfer`` run to its end.
 
     Raises ``MissingWeights`` that says what to do, or ``Cancelled`` within a second;
     what has arrived is kept for the next time.
     """
     progress.begin("download", title)
-    transfer = _Transfer(wanted)
     shown = -1
     executor = ThreadPoolExecutor(1, "download")
     running = executor.submit(transfer.run)
@@ -84,34 +151,85 @@ def download(wanted: Sequence[WeightFile], title: str, progress: Progress) -> No
     running.result()
 
 
-class _Transfer:
-    """Fetches files one by one, in a thread of its own."""
+class Transfer:
+    """Fetches files one by one."""
 
-    def __init__(self, wanted: Sequence[WeightFile]) -> None:
+    def __init__(self, wanted: Sequence[WeightFile], goal: Goal | None = None) -> None:
         self._wanted = wanted
+        self._goal = goal or Goal()
         self.stop = threading.Event()
         self.total = 0
         """Bytes that have to come; 0 until it is known."""
         self.done = 0
+        self.pace = Pace()
 
     def run(self) -> None:
+        """Raises ``MissingWeights``, or ``Cancelled`` soon after ``stop`` is set."""
         files = []
         for wanted in self._wanted:
             self._count(0)
             files += hub.look_up(wanted)
-        total = sum(map(_bytes_to_come, files))
-        check_space(total, hub.cache_folder())
-        self.total = total
+        missing = [file for file in files if not self._goal.place(file).exists()]
+        total = sum(file.size - _size_of(self._part_of(file)) for file in missing)
+        check_space(total, self._goal.disk)
+        self.total = max(total, 0)
         for file in files:
-            if not file.blob.exists():
-                fetch(file, self._count, self.stop)
+            place = self._goal.place(file)
+            if not place.exists():
+                fetch(file, place, self._count, self.stop)
             self._count(0)
-            hub.add_to_cache(file)
+            if self._goal.folder is None:
+                hub.add_to_cache(file)
+
+    def _part_of(self, file: RemoteFile) -> Path:
+        return part_of(file, self._goal.place(file))
 
     def _count(self, size: int) -> None:
-        self.done = max(0, self.done + size)
         if self.stop.is_set():
-            raise Cancelled("the job doesn't want the files any more")
+            raise Cancelled("nobody wants the files any more")
+        self.done = max(0, self.done + size)
+        if size > 0:
+            self.pace.came(size)
+            self._slow_down(size)
+
+    def _slow_down(self, size: int) -> None:
+        """Hold the next read back until this one is within the limit."""
+        most = self._goal.most_per_second
+        if most > 0 and self.stop.wait(self.pace.due(size / most)):
+            raise Cancelled("nobody wants the files any more")
+
+
+class Pace:
+    """How fast bytes come."""
+
+    def __init__(self) -> None:
+        self._came: deque[tuple[float, int]] = deque()
+        self._due = 0.0
+        self._lock = threading.Lock()
+
+    def came(self, size: int) -> None:
+        with self._lock:
+            self._came.append((time.monotonic(), size))
+            self._forget()
+
+    def due(self, seconds: float) -> float:
+        """How long to wait for what came to have taken ``seconds``, in all."""
+        now = time.monotonic()
+        self._due = max(self._due, now - PACE_SLACK) + seconds
+        return max(self._due - now, 0.0)
+
+    def rate(self) -> float:
+        """Bytes per second, of late."""
+        with self._lock:
+            self._forget()
+            if not self._came:
+                return 0.0
+            gone = time.monotonic() - self._came[0][0]
+            return sum(size for _, size in self._came) / max(gone, 1.0)
+
+    def _forget(self) -> None:
+        while self._came and time.monotonic() - self._came[0][0] > PACE_SECONDS:
+            self._came.popleft()
 
 
 def check_space(size: int, folder: Path) -> None:
@@ -120,7 +238,7 @@ def check_space(size: int, folder: Path) -> None:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if size and size + SPARE_BYTES > free:
+    if size > 0 and size + SPARE_BYTES > free:
         raise MissingWeights(
             f"{size / 1e9:.1f} GB have to be downloaded, and the disk of {folder} has "
             f"{free / 1e9:.1f} GB free. Free some space, or set HF_HOME to a folder "
@@ -129,38 +247,69 @@ def check_space(size: int, folder: Path) -> None:
 
 
 def fetch(
-    file: RemoteFile, count: Callable[[int], None], stop: threading.Event
+    file: RemoteFile,
+    place: Path,
+    count: Callable[[int], None],
+    stop: threading.Event,
 ) -> None:
-    """Bring the content of ``file`` to its place in the cache.
+    """Bring the content of ``file`` to ``place``.
 
     ``count`` is told of the bytes that came, and of those that were thrown away as a
     negative number; it may raise to stop. Raises ``MissingWeights``.
     """
-    part = _part_of(file)
-    failures = 0
-    with hub.errors_told(file.repository, file.path):
+    part = part_of(file, place)
+    with hub.errors_told(file.repository, file.path, place.parent):
         part.parent.mkdir(parents=True, exist_ok=True)
-        while (size := _size_of(part)) != file.size or not part.exists():
-            if size > file.size:
+        with _alone_with(part, count):
+            if place.exists():  # another program was faster
+                return
+            _complete(file, part, count, stop)
+            if _digest(part, file, count) != file.digest:
                 part.unlink()
-                continue
-            try:
-                _append(file, part, size, count)
-            except _network_errors():
-                came = _size_of(part) > size
-                failures = 0 if came else failures + 1
-                if failures > MOST_FAILURES:
-                    raise
-                stop.wait(min(2.0**failures / 2, 10.0))
-                count(0)
-        if _digest(part, file, count) != file.digest:
+                raise MissingWeights(
+                    f"{file.path} of {file.repository} arrived damaged (its hash is "
+                    "wrong) and was thrown away. Retry; if that doesn't help, a proxy "
+                    "or a mirror may be at fault"
+                )
+            part.replace(place)
+
+
+@contextmanager
+def _alone_with(part: Path, count: Callable[[int], None]) -> Iterator[None]:
+    """Two that write into one file, as two copies of the app, would spoil it."""
+    lock = FileLock(part.with_name(f"{part.name}.lock"))
+    while True:
+        try:
+            lock.acquire(timeout=POLL_SECONDS)
+            break
+        except Timeout:
+            count(0)
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()
+
+
+def _complete(
+    file: RemoteFile, part: Path, count: Callable[[int], None], stop: threading.Event
+) -> None:
+    """Fetch until ``part`` is as long as the file; go on after interruptions."""
+    failures = 0
+    while (size := _size_of(part)) != file.size or not part.exists():
+        if size > file.size:
             part.unlink()
-            raise MissingWeights(
-                f"{file.path} of {file.repository} arrived damaged (its hash is "
-                "wrong) and was thrown away. Retry; if that doesn't help, a proxy "
-                "or a mirror may be at fault"
-            )
-        part.replace(file.blob)
+            continue
+        try:
+            _append(file, part, size, count)
+        except _network_errors():
+            came = _size_of(part) > size
+            failures = 0 if came else failures + 1
+            if failures > MOST_FAILURES:
+                raise
+            stop.wait(min(2.0**failures / 2, 10.0))
+            count(0)
 
 
 def _append(
@@ -206,12 +355,9 @@ def _digest(part: Path, file: RemoteFile, count: Callable[[int], None]) -> str:
     return digest.hexdigest()
 
 
-def _bytes_to_come(file: RemoteFile) -> int:
-    return 0 if file.blob.exists() else max(0, file.size - _size_of(_part_of(file)))
-
-
-def _part_of(file: RemoteFile) -> Path:
-    return file.blob.with_name(f"{file.digest}.wgp.incomplete")
+def part_of(file: RemoteFile, place: Path) -> Path:
+    """Where what has come of ``file`` waits until it is whole."""
+    return place.with_name(f"{file.digest}.wgp.incomplete")
 
 
 def _size_of(part: Path) -> int:

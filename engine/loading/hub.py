@@ -32,6 +32,8 @@ class RemoteFile:
     """In bytes."""
     digest: str
     """The sha256 of a large file, git's sha1 of a small one; names it in the cache."""
+    commit: str = ""
+    """The state of the repository that it belongs to."""
 
     @property
     def blob(self) -> Path:
@@ -99,8 +101,11 @@ def add_to_cache(file: RemoteFile) -> None:
 
 
 @contextmanager
-def errors_told(repository: str, path: str) -> Iterator[None]:
-    """Turns what goes wrong with the hub into ``MissingWeights``."""
+def errors_told(
+    repository: str, path: str, folder: Path | None = None
+) -> Iterator[None]:
+    """Turns what goes wrong with the hub, or with the disk of ``folder`` (the hub's
+    cache unless given), into ``MissingWeights``."""
     import httpx2
     from huggingface_hub import constants
     from huggingface_hub.errors import (
@@ -144,7 +149,7 @@ def errors_told(repository: str, path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        raise no_space(what, cache_folder()) from error
+        raise no_space(what, folder or cache_folder()) from error
 
 
 def no_space(what: str, folder: Path) -> MissingWeights:
@@ -217,6 +222,9 @@ def _indexed(repository: str, paths: list[str]) -> set[str]:
 def _look_up_file(repository: str, path: str, sha256: str | None = None) -> RemoteFile:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
+    parts = PurePosixPath(path).parts
+    if ".." in parts or path.startswith("/") or "\\" in path:
+        raise MissingWeights(f"{repository} has a file that leads elsewhere: {path}")
     url = hf_hub_url(repository, path)
     with errors_told(repository, path):
         found = get_hf_file_metadata(url)
@@ -225,4 +233,11 @@ def _look_up_file(repository: str, path: str, sha256: str | None = None) -> Remo
             f"{path} of {repository} isn't the file that this version of the app "
             f"knows: its sha256 is {found.etag} instead of {sha256}. Update the app"
         )
-    return RemoteFile(repository, path, url, found.size or 0, found.etag or "")
+    return RemoteFile(
+        repository,
+        path,
+        url,
+        found.size or 0,
+        found.etag or "",
+        found.commit_hash or "",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import MissingWeights, UnreadableFile
@@ -11,6 +12,19 @@ from engine.family import ModelVariant, WeightFile
 from engine.loading import hub
 from engine.loading.stored import INDEX, WHOLE_FILES, other_files, parts_of
 from engine.settings import PROJECT, Settings
+
+OTHER_APPS_FOLDERS = (
+    "diffusion_models",
+    "unet",
+    "checkpoints",
+    "diffusers",
+    "vae",
+    "text_encoders",
+    "clip",
+    "clip_vision",
+    "upscale_models",
+)
+"""In which other apps sort their files by what they are for."""
 
 ANY_PRECISION: Mapping[str, WeightFile] = {}
 
@@ -37,7 +51,11 @@ def find_weights(
     places = _places(variant, settings)
     folder = _whole_folder(places)
     if folder is not None:
-        return components_in(folder)
+        own = components_in(folder)
+        if not variant.base_folder:
+            return own
+        base = replace(variant, folder=variant.base_folder, base_folder="")
+        return {**find_weights(base, settings), **own}
     raise MissingWeights(_how_to_get_folder(variant, settings, places))
 
 
@@ -121,6 +139,7 @@ def file_places(
     """Where a component's file or folder may lie, the user's own places first."""
     for base in settings.weights:
         own = base / variant.folder
+        yield base / choice.repository / choice.path
         yield own / choice.path
         yield own / choice.name
         if choice.is_folder:
@@ -128,6 +147,10 @@ def file_places(
         else:
             yield base / choice.path
             yield base / choice.name
+    if not choice.is_folder:
+        for folder in model_folders(settings):
+            yield folder / choice.path
+            yield folder / choice.name
     if choice.is_folder:
         snapshot = hub.cached_snapshot(choice.repository)
         if snapshot is not None:
@@ -138,9 +161,20 @@ def file_places(
             yield file
 
 
+def model_folders(settings: Settings) -> list[Path]:
+    """The folders of other apps that are searched: as ComfyUI's ``models`` is divided,
+    or as WanGP's ``ckpts``, whose large files lie at its top."""
+    found = []
+    for given in settings.model_dirs:
+        for base in (given, given / "models", given / "ckpts"):
+            found += [base, *(base / name for name in OTHER_APPS_FOLDERS)]
+    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+
+
 def _places(variant: ModelVariant, settings: Settings) -> list[Path]:
     """Folders to search, the user's own first, the hub's cache last."""
-    places = [base / variant.folder for base in settings.weights]
+    bases = (*settings.weights, *model_folders(settings))
+    places = [base / variant.folder for base in bases]
     snapshot = hub.cached_snapshot(variant.hub) if variant.hub else None
     return [*places, snapshot] if snapshot else places
 

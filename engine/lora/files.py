@@ -21,6 +21,8 @@ def lora_folders(family: str, settings: Settings) -> list[Path]:
     folders = [folder / family for folder in settings.loras]
     if settings.lora_dir is not None:
         folders += [settings.lora_dir / family, settings.lora_dir]
+    for given in settings.model_dirs:
+        folders += [given / "loras", given / "models" / "loras"]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 

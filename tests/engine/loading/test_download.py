@@ -14,7 +14,13 @@ from engine.errors import Cancelled, MissingWeights
 from engine.family import WeightFile, get_variant
 from engine.generate import Generator
 from engine.loading import download as downloading
-from engine.loading.download import MIB, check_space, download, get_weights
+from engine.loading.download import (
+    MIB,
+    Transfer,
+    check_space,
+    follow,
+    get_weights,
+)
 from engine.loading.weights import find_weights
 from engine.progress import Progress
 from engine.settings import PROJECT
@@ -86,6 +92,10 @@ def cached(cache):
     )
 
 
+def download(file, listener):
+    follow(Transfer([file]), "downloading", listener.progress)
+
+
 def gets(hub):
     return [line for line in hub.requests if line.startswith("GET")]
 
@@ -146,7 +156,7 @@ def test_a_repository_without_an_index_is_one_component(hub, listener, settings)
 
 def test_progress_counts_mebibytes(hub, listener):
     hub.pause = 0.01
-    download([FILE], "downloading", listener.progress)
+    download(FILE, listener)
     assert listener.events[0].phase == "download"
     assert {step.total for step in listener.steps} == {3}
     done = [step.step for step in listener.steps]
@@ -195,7 +205,7 @@ def test_a_stalled_connection_can_be_cancelled_within_a_second(hub, listener):
     threading.Timer(0.3, listener.cancelled.set).start()
     began = time.monotonic()
     with pytest.raises(Cancelled):
-        download([FILE], "downloading", listener.progress)
+        download(FILE, listener)
     assert time.monotonic() - began < 1.3
 
 
@@ -211,7 +221,7 @@ def test_a_file_with_the_wrong_hash_is_thrown_away(hub, listener, settings, tmp_
 
 def test_a_file_other_than_the_known_one_is_refused(hub, listener):
     with pytest.raises(MissingWeights, match=r"its sha256 is .* instead of abc"):
-        download([replace(FILE, sha256="abc")], "downloading", listener.progress)
+        download(replace(FILE, sha256="abc"), listener)
     assert gets(hub) == []
 
 
@@ -228,14 +238,14 @@ def test_a_file_other_than_the_known_one_is_refused(hub, listener):
 def test_a_refusal_says_what_to_do(hub, listener, status, code, said):
     hub.refusals[REPOSITORY] = (status, code)
     with pytest.raises(MissingWeights) as caught:
-        download([FILE], "downloading", listener.progress)
+        download(FILE, listener)
     assert said in str(caught.value)
 
 
 def test_a_file_that_is_gone_is_named(hub, listener):
     gone = replace(FILE, path="gone.safetensors")
     with pytest.raises(MissingWeights) as caught:
-        download([gone], "downloading", listener.progress)
+        download(gone, listener)
     assert str(caught.value).startswith("someone/model has no gone.safetensors any")
 
 
@@ -246,7 +256,7 @@ def test_without_a_connection_the_address_is_named(hub, listener, monkeypatch):
     monkeypatch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants + "ENDPOINT", closed)
     with pytest.raises(MissingWeights) as caught:
-        download([FILE], "downloading", listener.progress)
+        download(FILE, listener)
     assert f"couldn't be downloaded from {closed}: " in str(caught.value)
     assert "Check the connection" in str(caught.value)
 
@@ -257,7 +267,7 @@ def test_a_disk_too_small_is_noticed_before_a_byte_comes(hub, listener, monkeypa
         downloading.shutil, "disk_usage", lambda _: usage._replace(free=2 * MIB)
     )
     with pytest.raises(MissingWeights, match=r"0\.0 GB free\. Free some space"):
-        download([FILE], "downloading", listener.progress)
+        download(FILE, listener)
     assert gets(hub) == []
 
 
@@ -273,7 +283,7 @@ def test_a_disk_that_fills_up_is_told(hub, listener, monkeypatch):
 
     monkeypatch.setattr(downloading, "_append", full)
     with pytest.raises(MissingWeights, match=r"the disk of .* is full"):
-        download([FILE], "downloading", listener.progress)
+        download(FILE, listener)
 
 
 @pytest.mark.parametrize("why", ["setting", "offline"])
