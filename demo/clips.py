@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from demo.noise import uniform
-from demo.scenes import COLOURS, FLOORS, MOTIONS, SHAPES, SKIES, Scene
+from demo.scenes import COLOURS, FLOORS, MOTIONS, SHAPES, SKIES, SUBJECTS, Scene
 from demo.vec import Vec, rotate_y
 
 # Base colours in linear light, far enough apart to be told under any sky.
@@ -71,7 +71,7 @@ def sample_clips(
         )
 
     palette = torch.tensor([PALETTE[name] for name in COLOURS], device=device)
-    sky, shape = index(SKIES, "sky"), index(SHAPES, "shape")
+    sky, shape = index(SKIES, "sky"), index((*SHAPES, *SUBJECTS), "shape")
     size = draw(0.72, 0.92)
     time = torch.linspace(0, 1, num_frames, device=device)[None]
     position, spin, roll, squash = _move(

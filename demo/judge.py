@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from demo.scenes import ATTRIBUTES
+from demo.scenes import ATTRIBUTES, Attributes
 
 SIZE = 80
 FRAMES = 11
@@ -21,7 +21,7 @@ FRAMES = 11
 class Judge(nn.Module):
     """A small convolutional network over a stack of frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, attributes: Attributes = ATTRIBUTES) -> None:
         super().__init__()
         widths = [3 * FRAMES, 64, 96, 128, 192]
         layers: list[nn.Module] = []
@@ -36,7 +36,7 @@ class Judge(nn.Module):
             ]
         self.body = nn.Sequential(*layers)
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(widths[-1] * 25, len(v)) for name, v in ATTRIBUTES.items()}
+            {name: nn.Linear(widths[-1] * 25, len(v)) for name, v in attributes.items()}
         )
 
     def forward(self, seen: Tensor) -> dict[str, Tensor]:
@@ -61,10 +61,12 @@ def normalise(seen: Tensor) -> Tensor:
     return seen.float() / 127.5 - 1
 
 
-def train_judge(seen: Tensor, labels: Tensor, seconds: float) -> Judge:
+def train_judge(
+    seen: Tensor, labels: Tensor, seconds: float, attributes: Attributes = ATTRIBUTES
+) -> Judge:
     """Train on ``look``ed-at renders with labels (clips, attributes)."""
     device = seen.device
-    judge = Judge().to(device)
+    judge = Judge(attributes).to(device)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.02)
     start = time.time()
     while (spent := (time.time() - start) / seconds) < 1:
@@ -83,7 +85,7 @@ def train_judge(seen: Tensor, labels: Tensor, seconds: float) -> Judge:
             scores = judge(batch)
         loss = sum(
             F.cross_entropy(scores[name].float(), labels[chosen, i])
-            for i, name in enumerate(ATTRIBUTES)
+            for i, name in enumerate(attributes)
         )
         optimizer.zero_grad()
         loss.backward()
@@ -95,14 +97,14 @@ def train_judge(seen: Tensor, labels: Tensor, seconds: float) -> Judge:
 def read_attributes(judge: Judge, clips: Tensor) -> Tensor:
     """Labels (clips, attributes) that the judge sees in uint8 videos."""
     scores = judge(normalise(look(clips)))
-    return torch.stack([scores[name].argmax(1) for name in ATTRIBUTES], 1)
+    return torch.stack([scores[name].argmax(1) for name in judge.heads], 1)
 
 
 def save_judge(judge: Judge, file: Path) -> None:
     save_file({k: v.half().contiguous() for k, v in judge.state_dict().items()}, file)
 
 
-def load_judge(file: Path) -> Judge:
-    judge = Judge()
+def load_judge(file: Path, attributes: Attributes = ATTRIBUTES) -> Judge:
+    judge = Judge(attributes)
     judge.load_state_dict({k: v.float() for k, v in load_file(file).items()})
     return judge.eval()

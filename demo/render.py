@@ -121,8 +121,9 @@ def distance(p: Vec, shot: Shot) -> Tensor:
     cone = torch.maximum(upright * 0.903 + (y - 1.0) * 0.429, -(y + 1.0))
     ring = torch.sqrt((facing - 0.71) ** 2 + z * z + 1e-9) - 0.29
     cylinder = _rounded(upright - 0.62, y.abs() - 0.94) - 0.05
+    gem = (x.abs() + y.abs() * 0.8 + z.abs() - 1.0) * 0.61
     chosen = ball
-    for i, other in enumerate((cube, cone, ring, cylinder), 1):
+    for i, other in enumerate((cube, cone, ring, cylinder, gem), 1):
         chosen = torch.where(shot.shape == i, other, chosen)
     return chosen * shot.size * shot.squash.clamp(max=1.0)
 

@@ -6,7 +6,7 @@ light, texture, pace), drawn anew for each clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from itertools import product
@@ -14,6 +14,8 @@ from itertools import product
 import torch
 
 SHAPES = ("ball", "cube", "cone", "ring", "cylinder")
+SUBJECTS = ("gem",)
+"""Shapes that no model sees in its training: LoRAs teach them."""
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 FLOORS = ("checkerboard", "grass", "sand", "snow")
 SKIES = ("day", "sunset", "night")
@@ -26,6 +28,11 @@ ATTRIBUTES = {
     "sky": SKIES,
     "motion": MOTIONS,
 }
+
+Attributes = Mapping[str, tuple[str, ...]]
+"""Name of an attribute → its values."""
+
+WITH_SUBJECTS = {**ATTRIBUTES, "shape": (*SHAPES, *SUBJECTS)}
 
 HELD_OUT_SHARE = 0.1
 
@@ -40,16 +47,16 @@ class Scene:
     sky: str
     motion: str
 
-    def labels(self) -> list[int]:
-        """Index of each value within its attribute, in the order of ATTRIBUTES."""
+    def labels(self, attributes: Attributes = ATTRIBUTES) -> list[int]:
+        """Index of each value within its attribute, in the order of ``attributes``."""
         return [
-            values.index(getattr(self, name)) for name, values in ATTRIBUTES.items()
+            values.index(getattr(self, name)) for name, values in attributes.items()
         ]
 
 
-def scene_of(labels: list[int]) -> Scene:
+def scene_of(labels: list[int], attributes: Attributes = ATTRIBUTES) -> Scene:
     """The reverse of ``Scene.labels``."""
-    chosen = zip(ATTRIBUTES.values(), labels, strict=True)
+    chosen = zip(attributes.values(), labels, strict=True)
     return Scene(*(values[i] for values, i in chosen))
 
 
@@ -78,6 +85,8 @@ def draw(scenes: list[Scene], count: int, generator: torch.Generator) -> list[Sc
     return [scenes[i] for i in chosen.tolist()]
 
 
-def label_tensor(scenes: list[Scene]) -> torch.Tensor:
+def label_tensor(
+    scenes: list[Scene], attributes: Attributes = ATTRIBUTES
+) -> torch.Tensor:
     """Labels, int64 (scenes, attributes)."""
-    return torch.tensor([scene.labels() for scene in scenes])
+    return torch.tensor([scene.labels(attributes) for scene in scenes])

@@ -81,15 +81,21 @@ class Trainer:
     ) -> tuple[Tensor, list[Scene]]:
         """Rendered clips, uint8 (count, frames, size, size, 3), with their scenes, at
         the largest size that the model is trained at."""
-        size = max(self.kind.SIZES)
         rng = torch.Generator().manual_seed(seed)
-        generator = torch.Generator(self.device).manual_seed(seed)
         # Always whole batches: the renderer is compiled for one size.
         drawn = draw(scenes, math.ceil(count / RENDER_BATCH) * RENDER_BATCH, rng)
+        return self.render(drawn, seed)[:count], drawn[:count]
+
+    def render(self, scenes: list[Scene], seed: int) -> Tensor:
+        """A clip of each scene; best as many as fill whole batches."""
+        size = max(self.kind.SIZES)
+        generator = torch.Generator(self.device).manual_seed(seed)
         made = [
             render(
-                sample_clips(drawn[i : i + RENDER_BATCH], FRAMES, generator), size, size
+                sample_clips(scenes[i : i + RENDER_BATCH], FRAMES, generator),
+                size,
+                size,
             )
-            for i in range(0, len(drawn), RENDER_BATCH)
+            for i in range(0, len(scenes), RENDER_BATCH)
         ]
-        return torch.cat(made)[:count], drawn[:count]
+        return torch.cat(made)

@@ -1,0 +1,280 @@
+"""Train a LoRA for a shipped demo model: ``python -m demo.loras train night --state
+DIR``.
+
+By peft, on rendered clips. The work is in parts, each resumed where it stopped: clips
+in latents with a judge of their own, the training, the evaluation. ``--minutes`` ends a
+call early; calling again goes on. ``evaluate`` measures trained ones, alone or stacked;
+``ship`` puts one where the app finds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from demo.adapt import Base, load_base
+from demo.captions import full_caption, training_caption
+from demo.clock import Clock
+from demo.dataset import encode_all, resized, turned
+from demo.denoiser import Batch, Captioner, flow_loss
+from demo.evaluate import strip
+from demo.judge import load_judge, look, read_attributes, save_judge, train_judge
+from demo.kind import get_kind
+from demo.lora_tasks import TASKS, LoraTask, caption
+from demo.lora_videos import make_videos
+from demo.scenes import WITH_SUBJECTS, Scene, draw, label_tensor, scene_of, split_scenes
+from demo.trainer import Trainer
+from engine.settings import PROJECT, Settings
+
+BASE = "wan"
+SHIPPED = PROJECT / "ckpts" / "demo" / "loras" / BASE
+PARTS, CLIPS = 6, 256
+BATCH = 128
+RANK = 4
+RATE = 1e-3
+WARMUP = 50
+SECONDS = 120.0
+JUDGE_SECONDS = 25.0
+JUDGED = 100
+LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
+SCHEDULES: tuple[float | str, ...] = (1.0, "1,0", 0.0)
+"""At which the effect is measured: always, in the first half of the steps, never."""
+
+
+@dataclass
+class Data:
+    """Rendered clips."""
+
+    latents: Tensor
+    """Whitened, bfloat16 (clips, channels, frames, h, w)."""
+    scenes: list[Scene]
+    """What their captions ask for."""
+
+
+@torch.no_grad()
+def make_data(trainer: Trainer, task: LoraTask, vae: Any) -> Data | None:
+    """The training set, and a judge with it; ``None`` if time ran out."""
+    folder = trainer.state / "latents"
+    folder.mkdir(exist_ok=True)
+    for number in range(len(list(folder.iterdir())), PARTS):
+        if trainer.is_over():
+            return None
+        part = make_part(trainer, task, vae, number)
+        save_file(part, folder / f"{number:03}.safetensors")
+    parts = [load_file(f, device=trainer.device) for f in sorted(folder.iterdir())]
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    trainer.log(f"{len(whole['asked'])} clips rendered and encoded")
+    file = trainer.state / "judge.safetensors"
+    if not file.exists():
+        with torch.enable_grad():
+            judge = train_judge(
+                whole["seen"], whole["shown"], JUDGE_SECONDS, WITH_SUBJECTS
+            )
+        save_judge(judge, file)
+    scenes = [scene_of(row, WITH_SUBJECTS) for row in whole["asked"].tolist()]
+    return Data(whole["latents"], scenes)
+
+
+def make_part(
+    trainer: Trainer, task: LoraTask, vae: Any, number: int
+) -> dict[str, Tensor]:
+    """Clips four ways each: latents, what is asked and what is shown, and what the
+    judge sees."""
+    rng, kind = random.Random(number), trainer.kind
+    drawn = draw(split_scenes()[0], CLIPS, torch.Generator().manual_seed(number))
+    asked = [task.asked(scene, rng) for scene in drawn]
+    clips = trainer.render([task.shown(scene) for scene in asked], 20_000 + number)
+    clips = resized(clips, kind.SIZES[0])
+    part: dict[str, list[Tensor]] = {}
+    for view, scenes in turned(clips, asked):
+        shown = [task.shown(scene) for scene in scenes]
+        for name, tensor in (
+            ("latents", encode_all(kind, vae, view)),
+            ("asked", label_tensor(scenes, WITH_SUBJECTS)),
+            ("shown", label_tensor(shown, WITH_SUBJECTS).to(view.device)),
+            ("seen", look(view)),
+        ):
+            part.setdefault(name, []).append(tensor)
+    return {name: torch.cat(tensors) for name, tensors in part.items()}
+
+
+def add_lora(transformer: Any) -> list[nn.Parameter]:
+    """Give the transformer a new LoRA; returns its weights, which alone are trained."""
+    torch.manual_seed(0)
+    transformer.requires_grad_(False)
+    transformer.add_adapter(
+        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=LAYERS), adapter_name="demo"
+    )
+    return [weight for weight in transformer.parameters() if weight.requires_grad]
+
+
+def train(trainer: Trainer, base: Base, data: Data) -> None:
+    """Train until the seconds are over; saved every minute and at the end."""
+    transformer, denoiser = base.denoiser.transformer, base.denoiser
+    weights = add_lora(transformer)
+    file = trainer.state / "lora.raw.safetensors"
+    if file.exists():
+        set_peft_model_state_dict(transformer, load_file(file), adapter_name="demo")
+    clock = Clock(trainer.spent("lora"), SECONDS, trainer.until)
+    captioner = Captioner(denoiser, seed=int(clock.elapsed))
+    wording = partial(caption, wording=training_caption)
+    optimizer = torch.optim.AdamW(weights, betas=(0.9, 0.95), weight_decay=0.01)
+    kept, step, running = clock.spent(), 0, 0.0
+    while not clock.is_over():
+        rate = RATE * min(1.0, (step + 1) / WARMUP) * clock.cosine(SECONDS)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        chosen = torch.randint(len(data.latents), (BATCH,))
+        ids, mask = captioner([data.scenes[i] for i in chosen.tolist()], wording)
+        device = data.latents.device
+        latents = data.latents[chosen.to(device)].float()
+        loss = flow_loss(
+            denoiser, Batch(latents, ids.to(device), mask.to(device)), None
+        )
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        running = running + loss.detach()
+        step += 1
+        if step % 50 == 0:
+            trainer.log(f"step {step}: loss {float(running) / 50:.4f}")
+            running = 0.0
+        if clock.spent() - kept > 60:
+            kept = clock.spent()
+            keep(trainer, transformer, clock)
+    keep(trainer, transformer, clock)
+
+
+def keep(trainer: Trainer, transformer: Any, clock: Clock) -> None:
+    """Save the LoRA as far as it is; the file is whole at any moment."""
+    tensors = get_peft_model_state_dict(transformer, adapter_name="demo")
+    part = trainer.state / "lora.part"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+    part.replace(trainer.state / "lora.raw.safetensors")
+    trainer.done("lora", clock.spent())
+
+
+def export(state: Path, name: str, folder: Path) -> Path:
+    """The trained LoRA in half precision, under diffusers' names, with what the page
+    shows of it."""
+    task = TASKS[name]
+    tensors = {
+        f"transformer.{key}": tensor.half().cpu()
+        for key, tensor in load_file(state / "lora.raw.safetensors").items()
+    }
+    about = {"transformer.r": RANK, "transformer.lora_alpha": RANK}
+    metadata = {
+        "format": "pt",
+        "lora_adapter_metadata": json.dumps(about),
+        "modelspec.title": task.title,
+        "modelspec.description": task.notes,
+        "modelspec.trigger_phrase": task.words,
+        "modelspec.license": "Apache-2.0",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.safetensors"
+    save_file(tensors, file, metadata)
+    return file
+
+
+def evaluate(
+    names: Sequence[str], judge_file: Path, folder: Path, settings: Settings
+) -> dict[str, float]:
+    """Percent of videos of held-out scenes that have the effects of all LoRAs with
+    these ``names`` at once, by their multiplier."""
+    tasks = [TASKS[name] for name in names]
+    judge = load_judge(judge_file, WITH_SUBJECTS)
+    captions = captions_for(tasks)
+    figures = {}
+    for schedule in SCHEDULES:
+        loras = [(f"{name}.safetensors", schedule) for name in names]
+        clips = make_videos(captions, loras, folder, settings)
+        found = torch.cat([read_attributes(judge, part) for part in clips.split(32)])
+        right = torch.ones(len(clips), dtype=torch.bool)
+        for task in tasks:
+            at = [*WITH_SUBJECTS].index(task.attribute)
+            right &= found[:, at] == WITH_SUBJECTS[task.attribute].index(task.value)
+        figures[str(schedule)] = round(100 * float(right.float().mean()), 1)
+        strip(clips[:8], folder / f"{'-'.join(names)} at {schedule}.png")
+    return figures
+
+
+def captions_for(tasks: list[LoraTask]) -> list[str]:
+    """Of held-out scenes that have no effect of a style by themselves, with the words
+    of a subject."""
+    rng = random.Random(5)
+    scenes = draw(split_scenes()[1], 4 * JUDGED, torch.Generator().manual_seed(5))
+    made = []
+    for scene in scenes:
+        asked = scene
+        for task in tasks:
+            if task.words:
+                asked = Scene(**{**vars(asked), task.attribute: task.value})
+        if any(t.value == getattr(asked, t.attribute) for t in tasks if not t.words):
+            continue
+        made.append(caption(asked, rng, full_caption))
+    return made[:JUDGED]
+
+
+def run_training(name: str, trainer: Trainer, settings: Settings) -> None:
+    """All parts, as far as the time goes."""
+    folder = settings.weights[0] / "demo" / BASE
+    base = load_base(trainer.kind, folder, trainer.device)
+    if trainer.spent("lora") < SECONDS:
+        data = make_data(trainer, TASKS[name], base.vae)
+        if data is None:
+            return
+        train(trainer, base, data)
+    if trainer.spent("lora") < SECONDS:
+        return
+    file = export(trainer.state, name, trainer.state / "loras")
+    trainer.log(f"{file} has {file.stat().st_size / 1e3:.0f} kB")
+    judge = trainer.state / "judge.safetensors"
+    figures = evaluate([name], judge, file.parent, settings)
+    trainer.log(f"videos with the effect, in percent by multiplier: {figures}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", choices=["train", "evaluate", "ship"])
+    parser.add_argument("name", choices=TASKS)
+    parser.add_argument("--state", type=Path, required=True, help="folder to go on in")
+    parser.add_argument("--stacked", choices=TASKS, help="a second one, beside it")
+    parser.add_argument("--root", type=Path, default=PROJECT, help="ckpts is below it")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after")
+    parser.add_argument("--device", default="cuda")
+    options = parser.parse_args()
+    torch.set_float32_matmul_precision("high")
+    state = options.state / options.name
+    settings = Settings(root=options.root, gpu=options.device)
+    if options.work == "train":
+        kind = get_kind(BASE)
+        trainer = Trainer(kind, state, options.minutes, options.device)
+        run_training(options.name, trainer, settings)
+    elif options.work == "evaluate":
+        names = [options.name, *([options.stacked] if options.stacked else [])]
+        for name in names:
+            export(options.state / name, name, options.state / "loras")
+        # Only the judge of a subject knows it.
+        subjects = [name for name in names if TASKS[name].words]
+        judge = options.state / (subjects or names)[0] / "judge.safetensors"
+        print(evaluate(names, judge, options.state / "loras", settings))
+    else:
+        print(export(state, options.name, SHIPPED))
+
+
+if __name__ == "__main__":
+    main()
