@@ -118,6 +118,8 @@ class ModelVariant:
     folder: str
     """Where its files lie below a weights folder, e.g. ``demo/wan``; empty when it
     needs none."""
+    base_folder: str = ""
+    """Another model's ``folder``, which has the components that its own lacks."""
     hub: str | None = None
     """Hub repository in diffusers layout, e.g. ``Wan-AI/Wan2.1-T2V-1.3B-Diffusers``."""
     files: Mapping[str, tuple[WeightFile, ...]] = field(default_factory=dict)

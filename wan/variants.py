@@ -99,6 +99,39 @@ DEMO = ModelVariant(
     ),
 )
 
+# Rows whose weights aren't in the repository yet. ``*UNTRAINED`` behind ``DEMO`` in
+# ``VARIANTS`` offers them.
+DEMO_I2V = replace(
+    DEMO,
+    id="wan-demo-i2v",
+    title="Wan demo, image to video",
+    description="Sets a picture of the demo's small world in motion; an end image may "
+    "be given too. Comes with the app.",
+    defaults={
+        name: value for name, value in DEMO.defaults.items() if name != "strength"
+    },
+    folder="demo/wan_i2v",
+    base_folder=DEMO.folder,
+    gigabytes=0.04,
+    media=BOTH_IMAGES,
+    required_media=IMAGE,
+    source_video_use="continue",
+)
+
+DEMO_VACE = replace(
+    DEMO_I2V,
+    id="wan-demo-vace",
+    title="Wan demo, VACE",
+    description="Follows a control video, makes masked parts of it anew, or shows what "
+    "a reference image shows, in the demo's small world. Comes with the app.",
+    folder="demo/wan_vace",
+    gigabytes=0.06,
+    media=frozenset({"control_video", "control_mask", "image_refs"}),
+    required_media=frozenset(),
+)
+
+UNTRAINED = (DEMO_I2V, DEMO_VACE)
+
 T2V_14B = ModelVariant(
     id="wan2.1-t2v-14b",
     family="wan",
@@ -351,6 +384,8 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
+    DEMO_I2V.id: Kind("image"),
+    DEMO_VACE.id: Kind("vace"),
     I2V_480P.id: Kind("image"),
     I2V_720P.id: Kind("image"),
     FLF2V_720P.id: Kind("image"),

@@ -67,6 +67,23 @@ def test_a_whole_folder_is_found(settings):
     assert find_weights(SMALL, settings) == components_in(folder)
 
 
+def test_what_a_folder_lacks_comes_from_its_base(settings):
+    whole = write_layout(settings.root / "ckpts" / "demo" / "wan")
+    own = settings.root / "ckpts" / "demo" / "own"
+    (own / "transformer").mkdir(parents=True)
+    for file in ("config.json", "diffusion_pytorch_model.safetensors"):
+        (own / "transformer" / file).write_text("x")
+    shared = {name: [None, None] for name in COMPONENTS if name != "_class_name"}
+    index = {**shared, "transformer": COMPONENTS["transformer"]}
+    (own / "model_index.json").write_text(json.dumps(index))
+    row = replace(get_variant("wan-demo"), folder="demo/own", base_folder="demo/wan")
+    found = find_weights(row, settings)
+    assert found == {**components_in(whole), "transformer": own / "transformer"}
+    absent = replace(row, base_folder="demo/absent")
+    with pytest.raises(MissingWeights, match="demo/absent"):
+        find_weights(absent, settings)
+
+
 @pytest.mark.parametrize(
     ("without", "missing"),
     [
