@@ -2,6 +2,7 @@
 pipeline and the app's rows run beside the base's other parts."""
 
 import random
+import shutil
 import sys
 
 import numpy as np
@@ -16,11 +17,18 @@ from diffusers import (
 from PIL import Image
 
 from demo import adapt, wan, wan_i2v, wan_vace
+from demo.evaluate import make_video
 from demo.export import export_task
 from demo.pairs import show_all
 from demo.task import TASKS, get_task
+from engine.family import get_variant
+from engine.loading.resident import ResidentModel
+from engine.media.video import VideoWriter
+from engine.progress import Progress
+from engine.settings import Settings
 from tests.tiny_demo import write_tiny_demo
 from wan.call import fit_scale
+from wan.variants import UNTRAINED
 
 # Autocast on a processor runs each operation alone.
 pytestmark = pytest.mark.filterwarnings(
@@ -118,6 +126,39 @@ def test_a_trained_task_is_run_by_diffusers_own_pipeline(
     (frames,) = pipeline(prompt=PROMPT, **ASKED, **given)
     assert np.isfinite(frames).all()
     assert frames.shape[0] == 1 and frames.shape[2:] == (SIZE, SIZE, 3)
+
+    settings = Settings(root=tmp_path / "root", gpu="cpu")
+    shipped = settings.root / "ckpts" / "demo"
+    shutil.copytree(base, shipped / "wan")
+    shutil.copytree(folder, shipped / name)
+    settings.media.mkdir(parents=True)
+    picture.save(settings.media / "red.png")
+    red, clip = str(settings.media / "red.png"), settings.media / "clip.mp4"
+    with VideoWriter(clip, width=SIZE, height=SIZE, fps=16.0, tags={}) as video:
+        video.write(np.zeros((9, SIZE, SIZE, 3), np.uint8))
+    monkeypatch.setattr("wan.family.VARIANTS", UNTRAINED)
+    row = get_variant(get_task(name).VARIANT)
+    resident = ResidentModel(settings)
+    made = make_video(
+        resident.get(row, Progress("test")),
+        PROMPT,
+        settings=settings,
+        width=SIZE,
+        height=SIZE,
+        num_frames=9,
+        num_inference_steps=2,
+        seed=0,
+        **{
+            "wan_i2v": {"image_start": red, "image_end": red},
+            "wan_vace": {
+                "control_video": str(clip),
+                "control_mask": red,
+                "image_refs": [red],
+            },
+        }[name],
+    )
+    resident.release()
+    assert made.shape == (9, SIZE, SIZE, 3)
 
 
 @pytest.mark.parametrize("name", TASKS)
