@@ -17,6 +17,7 @@ from app.ui.form_notes import (
     guidance_label,
     guidance_note,
     length_note,
+    memory_note,
     model_note,
     problem_list,
     prompt_examples,
@@ -105,6 +106,7 @@ class Form:
     licence: gr.HTML = field(init=False)
     examples: gr.HTML = field(init=False)
     length_note: gr.HTML = field(init=False)
+    memory_note: gr.HTML = field(init=False)
     guidance_note: gr.HTML = field(init=False)
     media_group: gr.Column = field(init=False)
     continuing: gr.Accordion = field(init=False)
@@ -145,6 +147,7 @@ class Form:
             self.licence,
             self.examples,
             self.length_note,
+            self.memory_note,
             self.guidance_note,
             self.media_group,
             self.continuing,
@@ -243,10 +246,17 @@ class Form:
         updates[self.model_note] = model_note(variant, self.missing(variant))
         updates[self.licence] = licence_card(variant, self.settings)
         updates[self.examples] = prompt_examples(variant)
-        updates[self.length_note] = length_note(
-            shown["num_frames"], shown["fps"], variant.id
-        )
+        updates |= self._size_notes(variant, shown)
         return updates
+
+    def _size_notes(self, variant: ModelVariant, shown: Mapping[str, Any]) -> Updates:
+        size = (shown[name] for name in ("width", "height", "num_frames"))
+        return {
+            self.length_note: length_note(
+                shown["num_frames"], shown["fps"], variant.id
+            ),
+            self.memory_note: memory_note(self.settings, variant.id, *size),
+        }
 
     def pin_table(self, values: Mapping[Component, Any]) -> list[Row]:
         """Which file is shown where, as ``app.ui.pins`` takes it."""

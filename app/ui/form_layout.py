@@ -16,6 +16,7 @@ from app.ui.form_notes import (
     guidance_label,
     guidance_note,
     length_note,
+    memory_note,
     model_note,
     prompt_examples,
     source_label,
@@ -245,6 +246,8 @@ def _build_size(form: Form, variant: ModelVariant) -> None:
     form.length_note = gr.HTML(
         length_note(values["num_frames"], values["fps"], variant.id)
     )
+    size = (values[name] for name in ("width", "height", "num_frames"))
+    form.memory_note = gr.HTML(memory_note(form.settings, variant.id, *size))
 
 
 def _build_seed(form: Form) -> None:

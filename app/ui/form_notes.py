@@ -6,10 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import psutil
+
 from app.ui.markup import length, sentence
 from engine.errors import Problem
 from engine.family import ModelVariant, get_variant
+from engine.footprint import footprint, footprint_told
 from engine.guidance import unused_negative_prompt
+from engine.loading.gpu import gpu_bytes
+from engine.request import GenerationRequest
+from engine.settings import Settings
 
 SOURCE_LABELS = {"continue": "Continue a video", "transform": "Remake a video"}
 SOURCE_NOTES = {
@@ -108,6 +114,35 @@ def guidance_note(
     if unused:
         text += f'<p class="note warn" role="status">{escape(sentence(unused))}</p>'
     return text
+
+
+def memory_note(
+    settings: Settings,
+    model: str,
+    width: float | None,
+    height: float | None,
+    num_frames: float | None,
+) -> str:
+    """About how much of the GPU's memory the video takes; nothing without a GPU, or
+    for a model that nothing is known of."""
+    total = gpu_bytes(settings.gpu)
+    if total is None or not (width and height and num_frames):
+        return ""
+    variant = get_variant(model)
+    asked = GenerationRequest.model_construct(  # it may be out of the limits just now
+        model=model,
+        prompt="",
+        width=round(width),
+        height=round(height),
+        num_frames=round(num_frames),
+        guidance_scale=variant.defaults.get("guidance_scale"),
+    )
+    free_ram = int(psutil.virtual_memory().available)
+    found = footprint(variant, asked, settings.profile, total, free_ram)
+    if found is None:
+        return ""
+    told = escape(footprint_told(found, total))
+    return f'<p class="note" id="memory-note">{told}</p>'
 
 
 def problem_list(problems: Sequence[Problem], labels: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from app.ui import lora_rows, media_files, pins, sizes
 from app.ui.form import Form
-from app.ui.form_notes import guidance_note, length_note
+from app.ui.form_notes import guidance_note, length_note, memory_note
 from app.ui.licence_card import licence_card
 from app.ui.live import QUIET, Live, Session, Updates
 from app.ui.media_files import shown_values
@@ -130,6 +131,13 @@ class GenerateTab:
                 length_note,
                 inputs=[*length, model],
                 outputs=form.length_note,
+                **QUIET,
+            )
+        for component in (width, height, frames):
+            component.change(
+                partial(memory_note, self.services.settings),
+                inputs=[model, width, height, frames],
+                outputs=form.memory_note,
                 **QUIET,
             )
 

@@ -1,5 +1,8 @@
 """What stands beside the fields."""
 
+import pytest
+
+from app.ui import form_notes
 from app.ui.form_notes import guidance_note, length_note
 
 
@@ -36,3 +39,34 @@ def test_a_negative_prompt_without_effect_is_told_beside_the_numbers():
     note = guidance_note("hunyuan-video-t2v", "blur <b>", 6.0, 1.0)
     assert 'role="status">The negative prompt has no effect: guidance_scale is' in note
     assert "no effect" not in guidance_note("hunyuan-video-t2v", "blur", 6.0, 2.0)
+
+
+@pytest.fixture
+def gpu_of(monkeypatch):
+    """As if there were a GPU with so many GiB."""
+    return lambda gib: monkeypatch.setattr(
+        form_notes, "gpu_bytes", lambda _: gib and gib << 30
+    )
+
+
+def test_the_memory_of_a_video_grows_with_its_size(gpu_of, settings):
+    gpu_of(12)
+    model = "hunyuan-video-t2v"
+    note = form_notes.memory_note(settings, model, 960, 544, 81)
+    assert "of 12 GB of GPU memory" in note
+    larger = form_notes.memory_note(settings, model, 1280, 720, 129)
+    assert "That may be too much" not in note
+    assert "That may be too much" in larger
+
+
+@pytest.mark.parametrize("size", [(None, 480, 81), (832, 480, None)])
+def test_a_size_that_is_being_typed_has_no_memory_note(gpu_of, settings, size):
+    gpu_of(12)
+    assert form_notes.memory_note(settings, "wan2.1-t2v-14b", *size) == ""
+
+
+def test_without_a_gpu_or_figures_there_is_no_memory_note(gpu_of, settings):
+    gpu_of(None)
+    assert form_notes.memory_note(settings, "wan2.1-t2v-14b", 832, 480, 81) == ""
+    gpu_of(12)
+    assert form_notes.memory_note(settings, "wan-demo", 256, 256, 33) == ""
