@@ -7,7 +7,6 @@ import base64
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import unescape
@@ -15,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.loading.header import Header, read_header
+from engine.loading.header import read_header
 from engine.lora.names import base_of
-from engine.lora.parts import place_of
-from engine.lora.report import describe, trigger_words
+from engine.lora.report import describe, trigger_words, width_of
 
 SIDE_FILES = (".json", ".civitai.info", ".txt")
 PICTURES = (".preview.png", ".png", ".preview.jpg", ".jpg", ".jpeg", ".webp")
@@ -69,22 +67,12 @@ def details_of(file: Path, family: str) -> LoraDetails:
         kind += f", rank {' and '.join(map(str, report.ranks[-2:]))}"
     return LoraDetails(
         kind=kind,
-        base="" if report.refusal else base_of(family, _width(header)),
+        base="" if report.refusal else base_of(family, width_of(header)),
         words=trigger_words(header) or words,
         notes=notes or header.metadata.get("modelspec.description", "")[:MOST_NOTES],
         picture=picture,
         refusal=report.refusal,
     )
-
-
-def _width(header: Header) -> int:
-    """How many inputs most of the changed layers have; 0 when none is known."""
-    widths = Counter(
-        info.shape[1]
-        for name, info in header.tensors.items()
-        if place_of(name).part == "down" and len(info.shape) == 2
-    )
-    return widths.most_common(1)[0][0] if widths else 0
 
 
 def _read_beside(file: Path) -> dict[str, Any]:

@@ -57,7 +57,13 @@ PREFIXES = (
     "dit.",
     "model.",
 )
-FLAT_PREFIXES = ("lora_unet__", "lora_unet_", "lora_dit_", "lycoris_")
+FLAT_PREFIXES = (
+    "lora_unet__",
+    "lora_unet_",
+    "lora_dit_",
+    "lora_transformer_",
+    "lycoris_",
+)
 
 ENCODERS = ("lora_te", "text_encoder", "text_model.", "te1.", "te2.", "conditioner.")
 """Before the names of text encoders' layers, which no LoRA changes here."""

@@ -12,6 +12,7 @@ from engine.errors import UnreadableFile
 from engine.family import get_family
 from engine.loading.header import Header, read_header
 from engine.lora.names import all_names, names_of
+from engine.lora.parts import place_of
 from engine.lora.plan import Alphas, Plan, Shapes, Which, make_plan, read_alphas
 
 LEAST_SHARE = 0.5
@@ -130,6 +131,16 @@ def plan_for(
     alphas: Alphas = read_alphas(file, header)
     plan = make_plan(header, names, shapes, which=which, alphas=alphas)
     return plan, report_of(file, header, plan, family)
+
+
+def width_of(header: Header) -> int:
+    """How many inputs most of the changed layers have; 0 when none is known."""
+    widths = Counter(
+        info.shape[1]
+        for name, info in header.tensors.items()
+        if place_of(name).part == "down" and len(info.shape) == 2
+    )
+    return widths.most_common(1)[0][0] if widths else 0
 
 
 def _kinds(parts: set[str]) -> list[str]:

@@ -87,6 +87,20 @@ def test_another_familys_file_is_refused_with_its_name(put, refusal):
     assert "it was made for Hunyuan Video" in said
 
 
+def test_a_file_for_a_model_of_another_size_is_refused(put, refusal):
+    name = "diffusion_model.blocks.0.self_attn.q.lora_{}.weight"
+    small = {name.format("A"): torch.zeros(4, 384), name.format("B"): torch.zeros(8, 4)}
+    large = {
+        name.format("A"): torch.zeros(4, 5120),
+        name.format("B"): torch.zeros(8, 4),
+    }
+    assert refusal(put(tensors=small)) == ""
+    said = refusal(put(tensors=large))
+    assert "it was made for the family's 14B model, which has layers of another" in said
+    # This model's files aren't here, so that its size isn't known.
+    assert refusal(put(tensors=large), model="wan2.1-t2v-1.3b") == ""
+
+
 def test_a_file_that_names_another_model_is_refused(put, refusal):
     name = put(metadata={"modelspec.architecture": "flux-1-dev/lora"})
     assert "says that it was made for Flux" in refusal(name)
