@@ -58,22 +58,30 @@ class Strengths:
     steps: int = 0
     """Of all phases together."""
     now: dict[int, float] = field(default_factory=dict)
-    _made: list[tuple[float, ...]] = field(default_factory=list)
+    _made: list[list[tuple[float, ...]]] = field(default_factory=list)
+    """For each LoRA the multipliers of the steps of each window."""
 
     def plan(self, steps: tuple[int, ...]) -> None:
         """The denoising has phases of so many ``steps``. Raises ``UserError``."""
         self.steps = max(sum(steps), 1)
         try:
-            self._made = [each.at_steps(steps) for each in self.schedules]
+            self._made = [
+                [window.at_steps(steps) for window in each.windows]
+                for each in self.schedules
+            ]
         except ScheduleError as error:
             raise UserError(f"a LoRA's multiplier {error}") from error
         self.go_to(0)
 
     def go_to(self, step: int) -> bool:
         """``step`` is the next one; tells whether something changed. Denoisings that
-        follow one another begin anew."""
-        index, before = step % self.steps, self.now
-        self.now = {lora: values[index] for lora, values in enumerate(self._made)}
+        follow one another are windows, each with all steps."""
+        window, index = divmod(step, self.steps)
+        before = self.now
+        self.now = {
+            lora: windows[min(window, len(windows) - 1)][index]
+            for lora, windows in enumerate(self._made)
+        }
         return self.now != before
 
 
@@ -224,8 +232,14 @@ def schedule_of(name: str, multiplier: float | str, phases: int) -> Schedule:
     except ScheduleError as error:
         raise UserError(f"the multiplier of {name} {error}") from error
     side = NOISE.search(PurePosixPath(name).stem.lower())
-    if side and phases == len(schedule.phases) + 1 == 2:
-        own = schedule.phases[0]
-        both = (own, (0.0,)) if side[1] == "high" else ((0.0,), own)
-        return Schedule(both)
-    return schedule
+    if side is None or phases != 2:
+        return schedule
+    first, *later = (_in_phase(side[1], each) for each in schedule.windows)
+    return Schedule(first.phases, tuple(later))
+
+
+def _in_phase(side: str, window: Schedule) -> Schedule:
+    if len(window.phases) > 1:
+        return Schedule(window.phases)
+    own = window.phases[0]
+    return Schedule((own, (0.0,)) if side == "high" else ((0.0,), own))

@@ -2,15 +2,17 @@
 
 ::
 
-    schedule   = phase { ";" phase }
+    schedule   = window { "|" window }
+    window     = phase { ";" phase }
     phase      = multiplier { "," multiplier }
     multiplier = a decimal number, e.g. 1, 0.8, -0.5 or 1e-1
 
 The multipliers of a phase are spread evenly over its steps. Phases are those of the
 model, where it has several: a transformer for much noise and one for little, or a first
 and a second pass. Without ``;`` a schedule covers all steps, whatever the phases. A
-model of one phase is divided evenly among those of the schedule. Blanks around a
-multiplier don't count.
+model of one phase is divided evenly among those of the schedule. Windows are those that
+long videos are made in; the last one's multipliers hold for all that follow. Blanks
+around a multiplier don't count.
 """
 
 from __future__ import annotations
@@ -38,25 +40,35 @@ class ScheduleError(ValueError):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The multipliers of each phase."""
+    """The multipliers of each phase of the first window, and those of the windows
+    after it where they differ."""
 
     phases: tuple[tuple[float, ...], ...]
+    later: tuple[Schedule, ...] = ()
 
     @property
     def is_zero(self) -> bool:
         """Whether the LoRA never acts."""
-        return not any(value for phase in self.phases for value in phase)
+        return not any(
+            value for each in self.windows for phase in each.phases for value in phase
+        )
+
+    @property
+    def windows(self) -> tuple[Schedule, ...]:
+        """One for each window; the last one is for all that follow, too."""
+        return (self, *self.later)
 
     def check_phases(self, count: int) -> None:
         """Raises ``ScheduleError`` when it doesn't go with ``count`` phases."""
-        if len(self.phases) > 1 < count != len(self.phases):
-            raise ScheduleError(
-                f"has {len(self.phases)} phases (divided by ;), but the model has "
-                f"{count}"
-            )
+        for each in self.windows:
+            if len(each.phases) > 1 < count != len(each.phases):
+                raise ScheduleError(
+                    f"has {len(each.phases)} phases (divided by ;), but the model has "
+                    f"{count}"
+                )
 
     def at_steps(self, steps: Sequence[int]) -> tuple[float, ...]:
-        """The multiplier of each step, for phases of so many ``steps``.
+        """The multiplier of each step of a window, for phases of so many ``steps``.
 
         Raises ``ScheduleError`` as ``check_phases`` does.
         """
@@ -73,8 +85,11 @@ class Schedule:
 
     def acts_in(self, phase: int) -> bool:
         """Whether any of its multipliers for ``phase`` (from 0) isn't 0."""
-        alone = len(self.phases) == 1
-        return any(self.phases[0 if alone else phase])
+        return any(
+            value
+            for each in self.windows
+            for value in each.phases[0 if len(each.phases) == 1 else phase]
+        )
 
 
 def parse_schedule(multiplier: float | str) -> Schedule:
@@ -85,10 +100,20 @@ def parse_schedule(multiplier: float | str) -> Schedule:
         raise ScheduleError(f"has more than {LONGEST} characters")
     if not multiplier.strip():
         raise ScheduleError("is empty; 1 is the LoRA as it was trained")
-    texts = multiplier.split(";")
+    windows = multiplier.split("|")
+    first, *later = [
+        _window(text, f" in window {number} of {len(windows)}" if windows[1:] else "")
+        for number, text in enumerate(windows, 1)
+    ]
+    return Schedule(first.phases, tuple(later))
+
+
+def _window(written: str, in_window: str) -> Schedule:
+    texts = written.split(";")
     phases = []
     for number, text in enumerate(texts, 1):
         in_phase = f" in phase {number} of {len(texts)}" if len(texts) > 1 else ""
+        in_phase += in_window
         if not text.strip():
             raise ScheduleError(
                 f"has nothing{in_phase}; write 0 where the LoRA shouldn't act"
@@ -107,8 +132,9 @@ def multipliers_vary(loras: Sequence[Lora], *, pair: bool) -> bool:
     """Whether a LoRA acts differently from one step to the next of the same
     transformer; a ``pair`` has one transformer for each phase."""
     for lora in loras:
-        phases = parse_schedule(lora.multiplier).phases
-        if any(len(set(phase)) > 1 for phase in phases):
+        schedule = parse_schedule(lora.multiplier)
+        phases = schedule.phases
+        if schedule.later or any(len(set(phase)) > 1 for phase in phases):
             return True
         if not pair and len(set(phases)) > 1:
             return True

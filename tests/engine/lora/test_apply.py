@@ -118,6 +118,16 @@ def test_phases_are_those_that_are_announced(put_on):
     assert acts == [False, False, False, True]
 
 
+def test_each_window_of_a_long_video_has_its_multipliers(model, put_on):
+    acts = []
+    with put_on(model.network, "wan-demo", (everything(model), "0|0,1|0")) as given:
+        on_step = given.follow(lambda *_: None)
+        for done in range(1, 17):  # four windows of four steps
+            acts.append(not torch.equal(run(model.network, model.compute), model.plain))
+            on_step(done, 16, None)
+    assert acts == [False] * 6 + [True] * 2 + [False] * 8
+
+
 def test_more_steps_than_asked_for_are_covered_once(model, put_on):
     acts = []
     with put_on(model.network, "wan-demo", (everything(model), "0,1")) as given:
@@ -238,6 +248,8 @@ def test_the_name_of_a_pairs_file_says_its_phase(name, phases):
     assert schedule_of(name, 1.0, 2).phases == phases
     assert schedule_of(name, 1.0, 1).phases == ((1.0,),)
     assert schedule_of(name, "1;1", 2).phases == ((1.0,), (1.0,))
+    later = schedule_of(name, "1|1", 2).later
+    assert [each.phases for each in later] == [phases]
 
 
 def test_a_cancel_acts_while_files_are_read(model, tmp_path):

@@ -53,6 +53,8 @@ def test_a_schedule_gives_each_step_its_multiplier(multiplier, steps, values):
         ("1_0", "'1_0'"),
         ("\u0661", "isn't a number"),
         ("1 2", "'1 2', which isn't a number"),
+        ("1|", "nothing in phase 1 of 1 in window 2 of 2|nothing in window 2 of 2"),
+        ("1|0.5;x", "'x' in phase 2 of 2 in window 2 of 2"),
         ("9" * 5000, "more than 4000 characters"),
         ("word " * 20, "'word word word wo...'"),
     ],
@@ -66,6 +68,18 @@ def test_phases_have_to_be_those_of_the_model():
     schedule = parse_schedule("1;2;3")
     with pytest.raises(ScheduleError, match=r"3 phases .* the model has 2"):
         schedule.at_steps([2, 2])
+
+
+def test_windows_have_multipliers_of_their_own():
+    schedule = parse_schedule("1;0 | 0.5,0 | 0")
+    windows = [window.at_steps([1, 1]) for window in schedule.windows]
+    assert windows == [(1, 0), (0.5, 0), (0, 0)]
+    assert not schedule.is_zero
+    assert parse_schedule("0|0,0").is_zero
+    assert not parse_schedule("0|0,1").is_zero
+    assert parse_schedule("0|0;1").acts_in(1)
+    with pytest.raises(ScheduleError, match="has 3 phases"):
+        parse_schedule("1|1;2;3").check_phases(2)
 
 
 def test_a_schedule_knows_where_it_acts():
