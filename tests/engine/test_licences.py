@@ -183,17 +183,16 @@ def test_the_model_is_neither_looked_for_nor_loaded_before(settings):
 
 
 def test_nothing_is_downloaded_before(settings, monkeypatch):
-    asked = []
-    monkeypatch.setattr(download, "download", lambda *call: asked.append(call))
     monkeypatch.setattr(download.hub, "is_offline", lambda: False)
     row = get_variant("hunyuan-video-t2v")
-    with pytest.raises(LicenceNotAccepted):
-        download.get_weights(row, settings, Progress("job"), {})
-    assert not asked
+    for door in (
+        lambda: download.plan_transfer(row, settings, {}),
+        lambda: download.get_weights(row, settings, Progress("job"), {}),
+    ):
+        with pytest.raises(LicenceNotAccepted, match="hunyuan-video-t2v is under the"):
+            door()
     accept_licence(HUNYUAN.name, settings)
-    with pytest.raises(MissingWeights):  # the stand-in brought nothing
-        download.get_weights(row, settings, Progress("job"), {})
-    assert len(asked) == 1
+    assert download.plan_transfer(row, settings, {}) is not None
 
 
 def test_a_loaded_model_stays_when_another_is_refused(settings):
