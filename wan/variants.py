@@ -99,17 +99,13 @@ DEMO = ModelVariant(
     ),
 )
 
-# Rows whose weights aren't in the repository yet. ``*UNTRAINED`` behind ``DEMO`` in
-# ``VARIANTS`` offers them.
+# Without weights yet: ``*UNTRAINED`` behind ``DEMO`` in ``VARIANTS`` offers them.
 DEMO_I2V = replace(
     DEMO,
     id="wan-demo-i2v",
     title="Wan demo, image to video",
-    description="Sets a picture of the demo's small world in motion; an end image may "
-    "be given too. Comes with the app.",
-    defaults={
-        name: value for name, value in DEMO.defaults.items() if name != "strength"
-    },
+    description="Sets a picture of the demo's world in motion. Comes with the app.",
+    defaults={n: v for n, v in DEMO.defaults.items() if n != "strength"},
     folder="demo/wan_i2v",
     base_folder=DEMO.folder,
     gigabytes=0.04,
@@ -122,8 +118,7 @@ DEMO_VACE = replace(
     DEMO_I2V,
     id="wan-demo-vace",
     title="Wan demo, VACE",
-    description="Follows a control video, makes masked parts of it anew, or shows what "
-    "a reference image shows, in the demo's small world. Comes with the app.",
+    description="Follows a control video, fills what is masked. Comes with the app.",
     folder="demo/wan_vace",
     gigabytes=0.06,
     media=frozenset({"control_video", "control_mask", "image_refs"}),
