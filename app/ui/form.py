@@ -54,6 +54,8 @@ ADVANCED = (
     "scheduler",
     "fps",
     "vae_tile_size",
+    "step_cache",
+    "step_cache_threshold",
 )
 PLAIN = (
     "negative_prompt",
@@ -63,8 +65,11 @@ PLAIN = (
     "guidance_scale",
     "flow_shift",
     "fps",
+    "step_cache",
+    "step_cache_threshold",
 )
 """Fields of which only the value differs from model to model."""
+NO_CACHE = "none"
 MEDIA = GenerationRequest.MEDIA_FIELDS
 MEDIA_LABELS = {
     "image_start": "Start image",
@@ -188,6 +193,9 @@ class Form:
         tiled = variant is not None and variant.limits.min_vae_tile > 0
         if not tiled or data.get("vae_tile_size") == sizes.AUTOMATIC_TILES:
             data.pop("vae_tile_size", None)
+        if data.get("step_cache") == NO_CACHE:
+            del data["step_cache"]
+            data.pop("step_cache_threshold", None)
         return data
 
     def fill(
@@ -196,7 +204,7 @@ class Form:
         """Updates that make the form show ``values``, and what ``variant`` says where
         they are silent. The form's prompt stays when they have none; without
         ``media`` its media stay too, and so do its LoRAs when ``values`` have none."""
-        shown = {**variant.defaults, **values}
+        shown = {"step_cache": NO_CACHE, **variant.defaults, **values}
         updates: Updates = {
             self.fields["model"]: gr.update(value=variant.id),
             self.chosen: variant.id,

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.data_classes import ImageData
 
 from app.ui import sizes
-from app.ui.form import MEDIA_LABELS, Form, PinRow, scheduler_choices
+from app.ui.form import MEDIA_LABELS, NO_CACHE, Form, PinRow, scheduler_choices
 from app.ui.form_notes import (
     CONTROL_NOTE,
     PINS_NOTE,
@@ -263,6 +263,22 @@ def _build_seed(form: Form) -> None:
         )
 
 
+def _build_step_cache(form: Form) -> None:
+    form.fields["step_cache"] = gr.Dropdown(
+        choices=[("Off", NO_CACHE), ("Forecast", "forecast")],
+        value=NO_CACHE,
+        label="Step cache",
+        min_width=170,
+        **_named("step_cache"),
+    )
+    form.fields["step_cache_threshold"] = gr.Number(
+        value=None,
+        label="Error that forecasts may make",
+        min_width=170,
+        **_named("step_cache_threshold"),
+    )
+
+
 def _build_advanced(form: Form, variant: ModelVariant) -> None:
     values = variant.defaults
     form.fields["negative_prompt"] = gr.Textbox(
@@ -309,6 +325,7 @@ def _build_advanced(form: Form, variant: ModelVariant) -> None:
             visible=variant.limits.min_vae_tile > 0,
             **_named("vae_tile_size"),
         )
+        _build_step_cache(form)
     numbers = [
         values.get(name)
         for name in ("negative_prompt", "guidance_scale", "true_cfg_scale")

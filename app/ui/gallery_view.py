@@ -31,6 +31,8 @@ LABELS = {
     "seed": "Seed",
     "overlap_frames": "Overlap",
     "vae_tile_size": "VAE tiling",
+    "step_cache": "Step cache",
+    "step_cache_threshold": "Error of forecasts",
 }
 
 GO_ON = {

@@ -128,6 +128,18 @@ def test_tiling_is_sent_and_comes_back(
     assert tile in [value for _, value in field["choices"]]
 
 
+def test_a_step_cache_is_sent_and_comes_back(desk: Desk, services: Services) -> None:
+    desk.fill(prompt="a red cube", step_cache_threshold=0.02)
+    desk.tab.submit(desk.values)
+    desk.fill(step_cache="forecast")
+    desk.tab.submit(desk.values)
+    plain, cached = (job.request for job in services.store.list_jobs())
+    assert (plain.step_cache, plain.step_cache_threshold) == (None, None)
+    assert (cached.step_cache, cached.step_cache_threshold) == ("forecast", 0.02)
+    for request, value in ((plain, "none"), (cached, "forecast")):
+        assert desk.shown(desk.tab.show(request))["step_cache"] == value
+
+
 def test_model_without_media_or_tiles_shows_no_fields_for_them(desk: Desk) -> None:
     updates = desk.tab.change_model("wan2.2-t2v-a14b")
     form = desk.tab.form
