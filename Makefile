@@ -1,4 +1,5 @@
-# make run · make demo · make test · make check · make bench · make screenshots
+# make run · make demo · make test · make check · make bench · make bench-gpu
+# make screenshots
 # Each works from a bare checkout: it makes .venv and installs the pinned packages.
 #
 #   PYTHON=python3.12     another interpreter (3.11 or later)
@@ -20,7 +21,7 @@ READY := $(VENV)/ready
 READY_DEV := $(VENV)/ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench screenshots lint browser
+.PHONY: help run demo test check bench bench-gpu screenshots lint browser
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -51,6 +52,9 @@ test: lint browser
 
 bench: $(READY_DEV)
 	for file in bench/cpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done
+
+bench-gpu: $(READY_DEV)
+	for file in bench/gpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done
 
 screenshots: $(READY_DEV) browser
 	$(PY) -m tests.browser.screenshots
