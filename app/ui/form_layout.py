@@ -292,22 +292,17 @@ def _build_advanced(form: Form, variant: ModelVariant) -> None:
     with gr.Row(elem_classes=["pair"]):
         for name, label in (
             ("guidance_scale", guidance_label(variant)),
-            ("flow_shift", "Flow shift"),
-            ("fps", "Frames per second"),
-        ):
-            form.fields[name] = gr.Number(
-                value=values.get(name), label=label, min_width=170, **_named(name)
-            )
-        for name, label in (
             ("true_cfg_scale", "Real guidance"),
             ("guidance_scale_2", "Guidance of the second transformer"),
+            ("flow_shift", "Flow shift"),
+            ("fps", "Frames per second"),
             ("ar_step", "Steps between blocks of frames"),
         ):
             form.fields[name] = gr.Number(
                 value=values.get(name),
                 label=label,
                 min_width=170,
-                visible=name in values,
+                visible=name in PLAIN or name in values,
                 **_named(name),
             )
         form.fields["scheduler"] = gr.Dropdown(
