@@ -1,8 +1,9 @@
 """A request's LoRAs on a loaded model: put on before the denoising, set anew before
 each step, and taken off again whatever happens.
 
-The network's own weights are never written: its layers get others around them, or their
-parameters are seen with something added. Taking off is putting the same objects back.
+The network's own weights are never written: its layers get others around them, their
+weights are replaced, or their parameters are seen with something added. Taking off is
+putting the same objects back.
 """
 
 from __future__ import annotations
@@ -184,11 +185,20 @@ class _Applied:
             engine.set_strengths(self._strengths.now)
 
 
+def merges(model: LoadedModel) -> bool:
+    """Whether LoRAs become part of the weights, which lie on the GPU as a whole."""
+    return model.device.startswith("cuda")
+
+
 def _engine_for(model: LoadedModel, network: Any) -> Engine:
     if model.lora_slots is not None:
         from engine.lora.mmgp_engine import MmgpEngine
 
         return MmgpEngine(model.lora_slots, network)
+    if merges(model):
+        from engine.lora.merged_engine import MergedEngine
+
+        return MergedEngine(network)
     from engine.lora.peft_engine import PeftEngine
 
     return PeftEngine(network)
