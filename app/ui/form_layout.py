@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.data_classes import ImageData
 
 from app.ui import sizes
-from app.ui.form import MEDIA_LABELS, NO_CACHE, Form, PinRow, scheduler_choices
+from app.ui.form import MEDIA_LABELS, NO_CACHE, PLAIN, Form, PinRow, scheduler_choices
 from app.ui.form_notes import (
     CONTROL_NOTE,
     PINS_NOTE,
