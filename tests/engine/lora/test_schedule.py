@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from engine.lora.schedule import ScheduleError, parse_schedule
+from engine.lora.schedule import ScheduleError, multipliers_vary, parse_schedule
+from engine.request import Lora
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,21 @@ def test_a_schedule_knows_where_it_acts():
     schedule = parse_schedule("0;0,1")
     assert (schedule.acts_in(0), schedule.acts_in(1)) == (False, True)
     assert parse_schedule("1").acts_in(1)
+
+
+@pytest.mark.parametrize(
+    ("multipliers", "alone", "in_a_pair"),
+    [
+        ((), False, False),
+        ((0.5, "0.5"), False, False),
+        (("1,1",), False, False),
+        (("1,0.5",), True, True),
+        (("1;0",), True, False),
+        (("1;1,0",), True, True),
+        ((1.0, "0,1"), True, True),
+    ],
+)
+def test_whether_a_transformers_steps_differ(multipliers, alone, in_a_pair):
+    loras = [Lora(name="a.safetensors", multiplier=each) for each in multipliers]
+    assert multipliers_vary(loras, pair=False) is alone
+    assert multipliers_vary(loras, pair=True) is in_a_pair
