@@ -4,9 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from peft import LoraConfig
 from torch import nn
 
 from engine.sampling.step_cache import Calls, forecasting, steps_forecast
+from tests.tiny_wan import make_transformer
 
 TIMES = [float(time) for time in range(1000, 0, -50)]
 
@@ -150,3 +152,41 @@ def test_arguments_are_found_by_name_and_by_place():
     called(torch.zeros(1, 2), torch.tensor([900.0]))
     called(timestep=torch.tensor([800.0]), hidden_states=torch.zeros(1, 2))
     assert network.computed == pytest.approx([0.9, 0.8])
+
+
+# torch's compiler imports its own deprecated parts.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("change", ["plain", "compiled", "lora"])
+def test_a_real_transformer_is_the_same_afterwards(change):
+    torch.manual_seed(0)
+    transformer = make_transformer().eval()
+    if change == "lora":
+        config = LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False)
+        transformer.add_adapter(config)
+    if change == "compiled":
+        for block in transformer.blocks:
+            block.compile(backend="eager")
+    latents = torch.randn(1, transformer.config.in_channels, 3, 6, 8)
+    text = torch.randn(1, 16, transformer.config.text_dim)
+    pipeline = pipeline_of(transformer)
+
+    def velocities():
+        with torch.no_grad():
+            return torch.stack(
+                walk(
+                    SimpleNamespace(
+                        transformer=lambda _, at, **more: transformer(
+                            hidden_states=latents * at / 1000, timestep=at, **more
+                        )
+                    ),
+                    TIMES[::2],
+                    encoder_hidden_states=text,
+                    return_dict=False,
+                )
+            )
+
+    before = velocities()
+    with steps_forecast(pipeline, 0.5) as calls:
+        velocities()
+    assert calls.forecast > 0
+    assert torch.equal(velocities(), before)
