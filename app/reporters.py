@@ -165,6 +165,12 @@ class BarReporter(AbstractContextManager["BarReporter"]):
             if not isinstance(event, Warned):
                 self._drop_bar(event.job)
             self._print(f"  {_line(event, self._verbose)}")
+        elif isinstance(event, Phase) and event.job not in self._bars:
+            # Its files are fetched while it waits.
+            bar = self._progress.add_task(
+                escape(phase_title(event)), total=None, pace=""
+            )
+            self._bars[event.job] = bar
         elif event.job in self._bars:
             self._move_bar(self._bars[event.job], event)
 

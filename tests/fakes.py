@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.family import FAMILIES, Limits, LoadedModel, ModelVariant
+from engine.family import FAMILIES, Limits, LoadedModel, ModelVariant, WeightFile
 from engine.media.frames import is_video, load_clip, load_image
 from engine.request import GenerationRequest
 
@@ -69,6 +69,18 @@ LIMITED = replace(
     licence="Tencent Hunyuan Community License",
 )
 
+FETCHED = replace(
+    VARIANT,
+    id="fake-fetched",
+    title="Fake model that is on a hub",
+    folder="fake-fetched",
+    files={
+        "transformer": (WeightFile("fake/model", "large.safetensors", 0.003),),
+        "vae": (WeightFile("fake/model", "vae/small.safetensors", 0.001),),
+    },
+    gigabytes=0.004,
+)
+
 
 @dataclass
 class FakeConditioning:
@@ -84,7 +96,7 @@ class FakeFamily:
     title = "Fake"
 
     def variants(self):
-        return (VARIANT, LIMITED)
+        return (VARIANT, LIMITED, FETCHED)
 
     def load(self, variant: ModelVariant, weights, dtype: str, on_component):
         for component in ("text encoder", "transformer", "VAE"):

@@ -6,6 +6,7 @@ its content, whole or from somewhere in the middle. Attributes make it misbehave
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,15 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlparse
 
+CONSTANTS = "huggingface_hub.constants."
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def safetensors(size):
+    """A sound file with one tensor of ``size`` random bytes."""
+    tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    header = json.dumps({"weight": tensor}).encode()
+    return len(header).to_bytes(8, "little") + header + os.urandom(size)
 
 
 class FakeHub:
@@ -48,6 +57,16 @@ class FakeHub:
             server.server_close()
 
 
+def ask(monkeypatch, address, cache):
+    """Make the hub's client in this process ask the hub at ``address``, and keep its
+    files in ``cache``."""
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(CONSTANTS + "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(CONSTANTS + "ENDPOINT", address)
+    monkeypatch.setattr(CONSTANTS + "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(CONSTANTS + "HF_HUB_CACHE", str(cache))
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
@@ -67,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {path} {start}-")
         if path.startswith("api/models/"):
             self._tree(path.removeprefix("api/models/"))
+        elif "/resolve/main/" not in path:
+            self._send(404, b"", {})
         else:
             self._file(*path.split("/resolve/main/"), start, with_content=with_content)
 

@@ -15,7 +15,7 @@ from app.options import Options
 from app.ui.credentials import Credentials, choose_credentials
 from engine.errors import MissingWeights, UnreadableFile, UserError
 from engine.family import ModelVariant, all_variants
-from engine.loading.hub import is_offline
+from engine.loading.download import may_download
 from engine.loading.weights import find_weights
 from engine.loading.weights import missing_weights as missing_weights_of
 from engine.queue import lock
@@ -92,7 +92,7 @@ def missing_weights(variant: ModelVariant, settings: Settings) -> str | None:
     """Why ``variant`` can't run yet; ``None`` when its files are here."""
     try:
         wanted = missing_weights_of(variant, settings)
-        if wanted and settings.download and not is_offline():
+        if wanted and may_download(settings):
             size = sum(file.gigabytes for file in wanted)
             return f"its files will be downloaded with the first video ({size:.0f} GB)"
         find_weights(variant, settings)
@@ -129,6 +129,7 @@ def _launch(
             settings=settings,
             store=store,
             gallery=Gallery(settings.outputs),
+            downloads=supervisor.downloads,
             uploads=uploads,
             worker_status=supervisor.status,
             missing=lambda variant: missing_weights(variant, settings),

@@ -12,6 +12,7 @@ from app.ui.gallery_tab import GalleryTab
 from app.ui.generate_tab import GenerateTab
 from app.ui.live import QUIET, Live, Session, Updates
 from app.ui.markup import ON_ACTION
+from app.ui.models_tab import ModelsTab
 from app.ui.progress import generate_label, player
 from app.ui.queue_card import QueueCard
 from app.ui.services import Services
@@ -42,22 +43,27 @@ def build_page(services: Services) -> gr.Blocks:
         gr.HTML(HEADER)
         shown = gr.Textbox(visible="hidden", elem_id="shown")
         live = Live(services, gr.State(Session()), shown)
+        models = ModelsTab(services, live)
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"), gr.Row(elem_id="create"):
                 with gr.Column(scale=5, min_width=300, elem_id="form"):
                     generate, drop = _build_left(form, live)
                 with gr.Column(scale=6, min_width=300, elem_id="stage"):
                     queue = QueueCard(services, live)
+                    models.build_downloads()
                     newest = gr.HTML("", js_on_load=ON_ACTION, elem_id="player")
                     queue.build_queue()
             with gr.Tab("Gallery", id="gallery"):
                 gallery = GalleryTab(services, live)
                 gallery.build()
+            with gr.Tab("Models", id="models-tab"):
+                models.build()
         live.add("player", newest, lambda now, _: player(now))
         live.add("generate", generate, lambda now, _: {"value": generate_label(now)})
         create = GenerateTab(services, form, live, drop)
         create.wire(generate)
         queue.wire()
+        models.wire()
         gallery.wire(create, tabs, newest)
         _wire_clock(page, live, create)
     return page

@@ -22,7 +22,10 @@ def progress_card(now: Snapshot) -> str:
         waiting = count(len(now.queued), "video waits", "videos wait")
         return _card("paused", "Paused", f"{waiting}. Press Resume to go on.")
     if now.queued:
-        return _card("starting", "Getting ready", sentence(now.worker))
+        # The list of downloads says it where all wait for files.
+        ready = [job for job in now.queued if job.id not in now.downloading]
+        said = sentence(now.worker)
+        return _card("starting", "Getting ready", said) if ready else ""
     if now.ended and now.ended[0].status is JobStatus.failed:
         return _failed(now.ended[0])
     if now.worker.startswith(QUIET_STATES):

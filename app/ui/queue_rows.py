@@ -26,7 +26,13 @@ def queue_rows(now: Snapshot) -> str:
     titles = {variant.id: variant.title for variant in all_variants().values()}
     running = [now.running] if now.running else []
     waiting = [
-        _row(job, titles, place=place, last=place == len(now.queued))
+        _row(
+            job,
+            titles,
+            place=place,
+            last=place == len(now.queued),
+            downloading=job.id in now.downloading,
+        )
         for place, job in enumerate(now.queued, start=1)
     ]
     rows = [*(_row(job, titles) for job in running), *waiting]
@@ -70,8 +76,13 @@ def act(store: JobStore, name: str, job: str) -> None:
 
 
 def _row(
-    job: Job, titles: Mapping[str, str], place: int | None = None, last: bool = False
+    job: Job,
+    titles: Mapping[str, str],
+    place: int | None = None,
+    last: bool = False,
+    downloading: bool = False,
 ) -> str:
+    status = "Downloading" if downloading else STATUS[job.status]
     model = titles.get(job.request.model, job.request.model)
     media = media_words(job.request)
     count = len(job.request.loras)
@@ -86,7 +97,7 @@ def _row(
         f'<p class="prompt" title="{escape(job.request.prompt)}">'
         f"{one_line(job.request.prompt)}</p>"
         f'<p class="facts">{known}{_took(job)}</p>'
-        f'{error}</div><span class="status">{STATUS[job.status]}</span>'
+        f'{error}</div><span class="status">{status}</span>'
         f'<span class="acts">{_buttons(job, place, last)}</span></div>'
     )
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from app.ui import estimate
 from app.ui.services import Services
 from engine.events import Event, Phase, Preview, Step
+from engine.loading.download import MIB
 from engine.outputs import Output
 from engine.queue.job import Job, JobStatus
 
@@ -41,6 +42,8 @@ class Snapshot:
     worker: str
     outputs: list[Output]
     now: datetime
+    downloading: frozenset[str]
+    """Ids of the queued jobs whose files are on the way."""
 
     def newest(self, kind: type[E]) -> E | None:
         """The running job's newest event of this kind."""
@@ -95,6 +98,9 @@ def key(services: Services) -> tuple[Any, ...]:
         services.store.version(),
         services.gallery.stamp(),
         services.worker_status(),
+        tuple((e.model, e.done // MIB, e.total) for e in services.downloads.list()),
+        services.downloads.ended(),
+        tuple((m, e.done // (64 * MIB)) for m, e in services.checks.running().items()),
     )
 
 
@@ -112,4 +118,5 @@ def take(services: Services) -> Snapshot:
         worker=services.worker_status(),
         outputs=services.gallery.outputs(),
         now=datetime.now(UTC),
+        downloading=services.downloads.jobs(),
     )

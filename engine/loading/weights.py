@@ -48,7 +48,7 @@ def find_weights(
         return found
     if not variant.folder:
         return {}
-    places = _places(variant, settings)
+    places = folder_places(variant, settings)
     folder = _whole_folder(places)
     if folder is not None:
         own = components_in(folder)
@@ -74,7 +74,10 @@ def missing_weights(
             if component not in found
         ]
         return list(dict.fromkeys(missing))  # one file may hold several components
-    if variant.hub is None or _whole_folder(_places(variant, settings)) is not None:
+    if (
+        variant.hub is None
+        or _whole_folder(folder_places(variant, settings)) is not None
+    ):
         return []
     return [WeightFile(variant.hub, "", variant.gigabytes)]
 
@@ -171,7 +174,7 @@ def model_folders(settings: Settings) -> list[Path]:
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
 
 
-def _places(variant: ModelVariant, settings: Settings) -> list[Path]:
+def folder_places(variant: ModelVariant, settings: Settings) -> list[Path]:
     """Folders to search, the user's own first, the hub's cache last."""
     bases = (*settings.weights, *model_folders(settings))
     places = [base / variant.folder for base in bases]

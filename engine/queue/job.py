@@ -51,6 +51,11 @@ class Job(BaseModel):
     error: str | None = None
 
 
+def always(_job: Job) -> bool:
+    """Any job will do."""
+    return True
+
+
 class JobStore(Protocol):
     """The queue's memory: the only place where doors and supervisor meet.
 
@@ -78,9 +83,10 @@ class JobStore(Protocol):
         """Running first, then queued in the order they will run, then ended ones,
         newest first. No status means all."""
 
-    def claim(self) -> Job | None:
-        """Mark the next queued job as running and return it; ``None`` when there is
-        none or the queue is paused."""
+    def claim(self, is_ready: Callable[[Job], bool] = always) -> Job | None:
+        """Mark the next queued job that ``is_ready`` as running and return it; ``None``
+        when there is none or the queue is paused. ``is_ready`` may not use the
+        store."""
 
     def record(self, event: Event) -> None:
         """Keep an event for replay; of previews and steps only the newest.

@@ -16,7 +16,7 @@ from engine import events
 from engine.errors import UserError
 from engine.events import Event, Preview, Started, Step, Warned
 from engine.queue.database import JOB_COLUMNS, job_in, open_database, transaction
-from engine.queue.job import ENDED, MOST_ATTEMPTS, Job, JobStatus
+from engine.queue.job import ENDED, MOST_ATTEMPTS, Job, JobStatus, always
 from engine.request import GenerationRequest
 
 MOST_ENDED = 1000
@@ -62,18 +62,16 @@ class SqliteJobStore:
             )
             return [_job(row) for row in rows]
 
-    def claim(self) -> Job | None:
+    def claim(self, is_ready: Callable[[Job], bool] = always) -> Job | None:
         with self._lock:
             # Without this look, every call would begin a transaction for nothing.
-            if self.is_paused() or not self._has_queued():
+            if self.is_paused() or (next_one := self._next_queued(is_ready)) is None:
                 return None
             with self._changing() as db:
                 row = db.execute(
-                    "UPDATE jobs SET status = 'running', started_at = ? WHERE id = ("
-                    "SELECT id FROM jobs WHERE status = 'queued' "
-                    "ORDER BY priority DESC, position LIMIT 1"
-                    f") RETURNING {JOB_COLUMNS}",
-                    (_now(),),
+                    "UPDATE jobs SET status = 'running', started_at = ? "
+                    f"WHERE id = ? RETURNING {JOB_COLUMNS}",
+                    (_now(), next_one),
                 ).fetchall()[0]
                 job = _job(row)
                 self._running_events[job.id] = self._stored_events(db, job.id)
@@ -320,10 +318,14 @@ class SqliteJobStore:
         lines = "\n".join(events.dump(event) for event in kept)
         db.execute("UPDATE jobs SET events = ? WHERE id = ?", (lines, job))
 
-    def _has_queued(self) -> bool:
+    def _next_queued(self, is_ready: Callable[[Job], bool]) -> str | None:
         with self._reading() as db:
-            found = db.execute("SELECT 1 FROM jobs WHERE status = 'queued' LIMIT 1")
-            return found.fetchone() is not None
+            rows = db.execute(
+                f"SELECT {JOB_COLUMNS} FROM jobs WHERE status = 'queued' "
+                "ORDER BY priority DESC, position"
+            )
+            jobs = map(_job, rows)
+            return next((job.id for job in jobs if is_ready(job)), None)
 
     def _wants_cancel(self, db: sqlite3.Connection, job: str) -> bool:
         found = db.execute("SELECT cancel_wanted FROM jobs WHERE id = ?", (job,))

@@ -10,15 +10,19 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from engine.downloads import Downloads
 from engine.errors import EngineError, UserError
 from engine.events import (
     Event,
     Failed,
     OnEvent,
+    Phase,
     Saved,
+    Step,
     Stopped,
     Warned,
 )
+from engine.loading.download import MIB
 from engine.outputs import output_path, part_path
 from engine.progress import never
 from engine.queue import worker as default_worker
@@ -64,11 +68,16 @@ class Supervisor:
         self._worker = worker
         self._outputs = (outputs or settings.outputs).absolute()
         self._listener = on_event
+        self.downloads = Downloads(settings, self._wake)
+        """Models on their way; jobs for them let others go first."""
+        self._told: dict[str, int] = {}
         self._warm_model = warm_model
         self._cancel_grace = cancel_grace
 
         self._inbox: SimpleQueue[tuple[Child | None, object]] = SimpleQueue()
         self._settled = threading.Event()
+        self._is_changed = threading.Event()
+        self._is_changed.set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._supervise, name="supervisor", daemon=True
@@ -90,6 +99,7 @@ class Supervisor:
     def stop(self) -> None:
         """End the worker; a running job goes back to the queue unless it is done."""
         self._stopping.set()
+        self.downloads.close()
         self._wake()
         if self._thread.ident is not None:
             self._thread.join()
@@ -154,6 +164,7 @@ class Supervisor:
         """One round: bring everything up to date, then wait for news."""
         if self._child is None and time.monotonic() >= self._start_at:
             self._start_child()
+        self._follow_downloads()
         if self._is_ready and self._job is None:
             self._start_next_job()
         if self._child is not None:
@@ -173,6 +184,7 @@ class Supervisor:
             return None, None
 
     def _wake(self) -> None:
+        self._is_changed.set()
         self._settled.set()
         self._inbox.put((None, None))
 
@@ -206,14 +218,52 @@ class Supervisor:
     def _on_message(self, child: Child, message: object) -> None:
         self._inbox.put((child, message))
 
+    def _follow_downloads(self) -> None:
+        """Have missing files fetched while their jobs wait; tell how far they are, of
+        the first job that waits for each model. It isn't stored: the page has it from
+        the list of downloads."""
+        if self._is_changed.is_set():
+            self._is_changed.clear()
+            waiting = self._store.list_jobs(JobStatus.queued)
+            jobs = {job.id: job.request.model for job in waiting}
+            self.downloads.follow_queue(jobs)
+        told, self._told = self._told, {}
+        for each in self.downloads.list():
+            job = self.downloads.first_job(each.model)
+            if job is None or each.is_waiting:
+                continue
+            self._told[job] = told.get(job, 0)
+            if job not in told:
+                said = f"downloading {each.title}"
+                self._tell(Phase(job=job, phase="download", message=said))
+            done = each.done // MIB
+            if each.total and done > self._told[job]:
+                self._told[job] = done
+                self._tell(
+                    Step(
+                        job=job,
+                        phase="download",
+                        step=done,
+                        total=-(-each.total // MIB),
+                        seconds_per_step=MIB / each.rate if each.rate else 0.0,
+                        seconds_left=each.seconds_left or 0.0,
+                    )
+                )
+
     def _start_next_job(self) -> None:
-        job = self._store.claim()
+        job = self._store.claim(
+            lambda job: self.downloads.is_ready(job.id, job.request.model)
+        )
         if job is None or self._child is None:
-            self._status = "idle"
+            coming = self.downloads.list()
+            self._status = f"downloading {coming[0].title}" if coming else "idle"
             return
         self._job = job
         self._cancelled_at = self._killed_at = None
         if self._finish_if_saved(job):
+            return
+        if (error := self.downloads.take_failure(job.id)) is not None:
+            self._on_event(Failed(job=job.id, error=error))
             return
         self._status = f"running job {job.id}"
         run = Run(job.id, job.request, str(self._output(job)), job.attempts + 1)

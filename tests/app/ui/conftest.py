@@ -15,6 +15,7 @@ from app.ui.gallery import Gallery
 from app.ui.generate_tab import GenerateTab
 from app.ui.live import Live, Session
 from app.ui.services import Services
+from engine.downloads import Downloads
 from engine.queue.store import SqliteJobStore
 from engine.settings import Settings
 from tests.fakes import VARIANT
@@ -30,6 +31,7 @@ def services(
         settings=settings,
         store=store,
         gallery=Gallery(settings.outputs),
+        downloads=Downloads(settings),
         uploads=tmp_path / "uploads",
         worker_status=lambda: "idle",
         missing=lambda variant: None,

@@ -25,7 +25,7 @@ from engine.loading.weights import find_weights
 from engine.progress import Progress
 from engine.settings import PROJECT
 from tests.engine.loading.test_weights import FILES, write_layout
-from tests.hub_server import FakeHub
+from tests.hub_server import FakeHub, ask
 from tests.tiny_wan import write_tiny_wan
 
 LARGE = os.urandom(3 * MIB)
@@ -54,12 +54,7 @@ def hub(tmp_path, monkeypatch):
     """A hub with one large file, and an empty cache."""
     content = {"large.safetensors": LARGE, "small_int8.safetensors": b"x", **FOLDER}
     with FakeHub({REPOSITORY: content}).serving() as hub:
-        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-        constants = "huggingface_hub.constants."
-        monkeypatch.setattr(constants + "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants + "ENDPOINT", hub.address)
-        monkeypatch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants + "HF_HUB_CACHE", str(tmp_path / "cache"))
+        ask(monkeypatch, hub.address, tmp_path / "cache")
         monkeypatch.setattr(downloading, "POLL_SECONDS", 0.02)
         yield hub
 
@@ -249,12 +244,11 @@ def test_a_file_that_is_gone_is_named(hub, listener):
     assert str(caught.value).startswith("someone/model has no gone.safetensors any")
 
 
-def test_without_a_connection_the_address_is_named(hub, listener, monkeypatch):
+def test_without_a_connection_the_address_is_named(
+    hub, listener, monkeypatch, tmp_path
+):
     closed = "http://127.0.0.1:9"
-    template = closed + "/{repo_id}/resolve/{revision}/{filename}"
-    constants = "huggingface_hub.constants."
-    monkeypatch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants + "ENDPOINT", closed)
+    ask(monkeypatch, closed, tmp_path / "cache")
     with pytest.raises(MissingWeights) as caught:
         download(FILE, listener)
     assert f"couldn't be downloaded from {closed}: " in str(caught.value)
@@ -358,6 +352,6 @@ def test_a_job_downloads_its_model_and_runs(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     events = [json.loads(line) for line in run.stdout.splitlines()]
     phases = [event["phase"] for event in events if event["event"] == "phase"]
-    assert list(dict.fromkeys(phases))[:3] == ["load", "download", "encode"]
+    assert list(dict.fromkeys(phases))[:3] == ["download", "load", "encode"]
     assert events[-1]["event"] == "saved"
     assert (tmp_path / "hf" / "hub").is_dir()

@@ -474,7 +474,7 @@ def test_store_that_refuses_does_not_end_the_supervisor(start, monkeypatch):
     app.until(lambda: app.supervisor.status() == "idle")
     claim = app.store.claim
 
-    def refuse():
+    def refuse(*_):
         raise UserError("the queue can't be written: database or disk is full")
 
     monkeypatch.setattr(app.store, "claim", refuse)

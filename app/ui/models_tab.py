@@ -1,0 +1,226 @@
+"""The models on the page: what is on the disk, what is on its way, and fetching,
+checking and deleting it."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+
+import gradio as gr
+
+from app.reporters import duration
+from app.ui.live import QUIET, Live, Session, Updates
+from app.ui.markup import ON_ACTION, sentence
+from app.ui.services import Services
+from engine.checks import Check
+from engine.downloads import Download
+from engine.errors import UserError
+from engine.family import all_variants
+from engine.loading.download import MIB
+from engine.loading.inventory import Stock, delete, stock_of
+
+STOCK_SECONDS = 5.0
+"""The disk isn't looked at more often than this unless something has changed."""
+
+
+class ModelsTab:
+    """Builds the tab, and the list of downloads that stands beside the queue."""
+
+    def __init__(self, services: Services, live: Live) -> None:
+        self.services = services
+        self.live = live
+        self.checks = services.checks
+        self._stocks: list[Stock] = []
+        self._looked: tuple[float, int] = (0.0, -1)
+
+    def build_downloads(self) -> None:
+        """What is on its way, wherever it is asked for."""
+        self.coming = gr.HTML("", js_on_load=ON_ACTION, elem_id="downloads")
+        self.live.add("downloads", self.coming, lambda *_: self._draw_downloads())
+
+    def build(self) -> None:
+        self.live.add_notices("models")
+        self.rows = gr.HTML("", js_on_load=ON_ACTION, elem_id="models")
+        self.live.add("models", self.rows, lambda *_: self._draw())
+
+    def wire(self) -> None:
+        for listed in (self.rows, self.coming):
+            listed.act(
+                self.on_act,
+                inputs=self.live.session,
+                outputs=self.live.outputs,
+                **QUIET,
+            )
+
+    def on_act(self, session: Session, event: gr.EventData) -> Updates:
+        data = event._data or {}
+        name, model = str(data.get("action")), str(data.get("model"))
+        try:
+            if model in all_variants():
+                session.note("models", self._act(name, model))
+        except UserError as error:
+            session.note("models", sentence(str(error)))
+        self._looked = (0.0, -1)
+        return self.live.refresh(session)
+
+    def _act(self, name: str, model: str) -> str:
+        """Do it; returns what to say of it."""
+        downloads, settings = self.services.downloads, self.services.settings
+        if name == "fetch":
+            begun = downloads.fetch(model)
+            return "" if begun else f"All files of {model} are here."
+        if name == "stop-fetch":
+            downloads.cancel(model)
+            return f"The download of {model} is stopped; what has come is kept."
+        stock = stock_of(all_variants()[model], settings, downloads.choose)
+        if name == "verify":
+            self.checks.start(stock)
+        elif name == "stop-verify":
+            self.checks.cancel(model)
+        elif name == "delete":
+            if any(each.model == model for each in downloads.list()):
+                raise UserError(f"{model} is being downloaded; cancel that first")
+            freed = delete(stock, settings, downloads.choose)
+            self.checks.forget(model)
+            return f"{model} is deleted; {size(freed)} are free now."
+        return ""
+
+    def _draw_downloads(self) -> str:
+        coming = self.services.downloads.list()
+        if not coming:
+            return ""
+        cards = "".join(_download_card(each) for each in coming)
+        return f'<section class="downloads" aria-label="Downloads">{cards}</section>'
+
+    def _draw(self) -> str:
+        coming = {each.model: each for each in self.services.downloads.list()}
+        failures, checks = self.services.downloads.failures(), self.checks.running()
+        verdicts = self.checks.verdicts()
+        rows = []
+        for stock in self._look():
+            model = stock.variant.id
+            said = failures.get(model) or verdicts.get(model, "")
+            rows.append(_row(stock, coming.get(model), checks.get(model), said))
+        total = size(sum_of(self._stocks))
+        return (
+            f'<div class="models" role="list"><p class="facts">On this disk: {total}'
+            f"</p>{''.join(rows)}</div>"
+        )
+
+    def _look(self) -> list[Stock]:
+        """What is there, looked up anew now and then."""
+        downloads, settings = self.services.downloads, self.services.settings
+        at, ended = self._looked
+        if time.monotonic() - at > STOCK_SECONDS or ended != downloads.ended():
+            self._looked = (time.monotonic(), downloads.ended())
+            self._stocks = [
+                stock_of(variant, settings, downloads.choose)
+                for variant in all_variants().values()
+            ]
+        return self._stocks
+
+
+def sum_of(stocks: list[Stock]) -> int:
+    """Bytes of all files, those that several models share counted once."""
+    files = {file.resolve() for stock in stocks for file in stock.files}
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def size(count: float) -> str:
+    """``26.1 GB``, ``340 MB`` or ``0 MB``."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def told(download: Download) -> str:
+    """``512 of 26,000 MiB, 85 MiB/s, 5 min 00 s left``."""
+    if download.is_waiting:
+        return "waits for the download before it"
+    if not download.total:
+        return "asking the hub"
+    said = f"{download.done // MIB:,} of {-(-download.total // MIB):,} MiB"
+    if download.rate:
+        said += f", {download.rate / MIB:.3g} MiB/s"
+    if download.done >= download.total:
+        return f"{said}, checking"
+    if (left := download.seconds_left) is not None:
+        said += f", {duration(left)} left"
+    return said
+
+
+def _download_card(download: Download) -> str:
+    return (
+        '<div class="card download" role="status"><div class="doing">'
+        f'<p class="phase">Downloading {escape(download.title)}</p>'
+        f"{_bar(download.done, download.total)}"
+        f'<p class="facts">{told(download)}</p></div>'
+        f"{_button('stop-fetch', 'Cancel', download.model)}</div>"
+    )
+
+
+def _bar(done: int, total: int) -> str:
+    percent = round(100 * done / total) if total else 0
+    return (
+        '<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{percent}"><span style="width:{percent}%"></span></div>'
+    )
+
+
+def _row(
+    stock: Stock, download: Download | None, check: Check | None, said: str
+) -> str:
+    variant = stock.variant
+    note = f'<p class="note">{escape(sentence(said))}</p>' if said else ""
+    progress = ""
+    if download is not None:
+        progress = _bar(download.done, download.total)
+        progress += f'<p class="facts">{told(download)}</p>'
+    elif check is not None:
+        progress = _bar(check.done, check.total)
+        progress += f'<p class="facts">checking, {size(check.done)} so far</p>'
+    return (
+        f'<div class="model job" role="listitem" data-model="{escape(variant.id)}">'
+        f'<div class="about"><p class="prompt">{escape(variant.title)}</p>'
+        f'<p class="facts">{escape(variant.id)} · {_state(stock)}</p>'
+        f'{progress}{note}</div><span class="acts">'
+        f"{_buttons(stock, download, check)}</span></div>"
+    )
+
+
+def _state(stock: Stock) -> str:
+    if stock.is_shipped:
+        state = f"comes with the app, {size(stock.size)}"
+        return f"{state}; its files are gone" if stock.missing else state
+    whole = f"{stock.variant.gigabytes:.0f} GB"
+    if not stock.missing:
+        return f"on this disk, {size(stock.size)}"
+    names = ", ".join(stock.missing[:3])
+    if len(stock.missing) > 3:
+        names += f" and {len(stock.missing) - 3} more"
+    here = f"{size(stock.size)} of {whole} are here" if stock.size else f"{whole}"
+    return f"{here}; missing: {escape(names)}"
+
+
+def _buttons(stock: Stock, download: Download | None, check: Check | None) -> str:
+    model = stock.variant.id
+    if download is not None:
+        return _button("stop-fetch", "Cancel", model)
+    if check is not None:
+        return _button("stop-verify", "Cancel", model)
+    buttons = ""
+    if stock.missing and not stock.is_shipped:
+        buttons += _button("fetch", "Download", model)
+    if stock.files:
+        buttons += _button("verify", "Verify", model)
+    if stock.files and not stock.is_shipped:
+        ask = f"Delete the files of {model}? It can be downloaded again."
+        buttons += _button("delete", "Delete", model, ask)
+    return buttons
+
+
+def _button(name: str, label: str, model: str, ask: str = "") -> str:
+    confirm = f' data-confirm="{escape(ask)}"' if ask else ""
+    kind = "text danger" if ask else "text"
+    return (
+        f'<button type="button" class="act {kind}" data-action="{name}" '
+        f'data-model="{escape(model)}"{confirm}>{label}</button>'
+    )
