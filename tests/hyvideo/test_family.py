@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine.attention.use import masks_attention
 from engine.errors import Cancelled, UnreadableFile
 from engine.family import FAMILIES, get_variant
-from engine.attention.use import masks_attention
 from engine.loading.kernels import compile_blocks
 from engine.loading.weights import components_in, missing_files
 from hyvideo import FAMILY

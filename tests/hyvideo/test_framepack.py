@@ -13,9 +13,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanVideoFramepackPipe
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine.attention.use import masks_attention
 from engine.errors import Cancelled, RequestError
 from engine.family import LoadedModel, get_variant
-from engine.attention.use import masks_attention
 from engine.loading.weights import components_in, missing_files
 from engine.media.frames import load_image
 from engine.request import GenerationRequest

@@ -17,9 +17,9 @@ from diffusers.models.transformers.transformer_hunyuan_video15 import (
 )
 from PIL import Image
 
+from engine.attention.use import masks_attention
 from engine.errors import Cancelled
 from engine.family import LoadedModel, get_variant
-from engine.attention.use import masks_attention
 from engine.loading.weights import components_in, missing_files
 from engine.request import GenerationRequest
 from hyvideo import FAMILY, hunyuan15
