@@ -147,7 +147,8 @@ def train(
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        average(student.average, model, min(EMA, (step + 1) / (step + 10)))
+        decay = 1.0 if clock.elapsed else (step + 1) / (step + 10)
+        average(student.average, model, min(EMA, decay))
         running = running + loss.detach()
         step += 1
         if step % 100 == 0:

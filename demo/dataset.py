@@ -23,7 +23,7 @@ from demo.evaluate import score
 from demo.judge import look, save_judge, train_judge
 from demo.kind import Kind, Pin
 from demo.scenes import Scene, label_tensor, scene_of, split_scenes
-from demo.trainer import FRAMES, Trainer
+from demo.trainer import FRAMES, Trainer, replacing
 
 PARTS, CLIPS = 24, 256
 SECONDS = 260.0
@@ -39,18 +39,16 @@ def make_latents(trainer: Trainer, vae: Any) -> Latents | None:
     """The training set, and the judge with it; None if time ran out."""
     folder = trainer.state / "latents"
     folder.mkdir(exist_ok=True)
-    clock = Clock(
-        trainer.spent("latents") if any(folder.iterdir()) else 0.0,
-        SECONDS,
-        trainer.until,
-    )
-    for number in range(len(list(folder.iterdir())), PARTS):
+    made = len(list(folder.glob("*.safetensors")))
+    clock = Clock(trainer.spent("latents") if made else 0.0, SECONDS, trainer.until)
+    for number in range(made, PARTS):
         if clock.is_over():
             break
         part = make_part(trainer, vae, number)
-        save_file(part, folder / f"{number:03}.safetensors")
+        with replacing(folder / f"{number:03}.safetensors") as file:
+            save_file(part, file)
         trainer.done("latents", clock.spent())
-    files = sorted(folder.iterdir())
+    files = sorted(folder.glob("*.safetensors"))
     trainer.log(f"{len(files) * CLIPS * 4} clips rendered and encoded")
     if trainer.is_over():
         return None
@@ -110,7 +108,8 @@ def make_judge(trainer: Trainer, parts: list[dict[str, Tensor]]) -> None:
     labels = torch.cat([part["labels"] for part in parts])
     with torch.enable_grad():
         judge = train_judge(seen, labels, seconds=JUDGE_SECONDS)
-    save_judge(judge, trainer.state / "judge.safetensors")
+    with replacing(trainer.state / "judge.safetensors") as file:
+        save_judge(judge, file)
     _, held_out = split_scenes()
     clips, drawn = trainer.clips(held_out, JUDGE_CLIPS, seed=2)
     trainer.log(f"judge on held-out renders: {score(judge, clips, drawn)}")

@@ -243,7 +243,9 @@ def train(
         nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        average(averaged, modules, min(schedule.ema, (step + 1) / (step + 10)))
+        # The average of an earlier call is worth more than a few new steps.
+        decay = 1.0 if clock.elapsed else (step + 1) / (step + 10)
+        average(averaged, modules, min(schedule.ema, decay))
         running = running + loss.detach()
         step += 1
         if step % 200 == 0:

@@ -19,7 +19,7 @@ from demo.dataset import encode_all, turned, whitened
 from demo.kind import Kind
 from demo.scenes import Scene, label_tensor, scene_of, split_scenes
 from demo.task import Shown, Task
-from demo.trainer import Trainer
+from demo.trainer import Trainer, replacing
 
 PARTS, CLIPS = 24, 128
 SECONDS = 190.0
@@ -56,10 +56,9 @@ def make_pairs(trainer: Trainer, task: Task, vae: Any) -> dict[str, Pairs] | Non
     for number in range(made, PARTS):
         if clock.is_over():
             break
-        file = folder / f"{number:03}.safetensors"
-        part = file.with_suffix(".part")
-        save_file(make_part(trainer, task, vae, number), part)
-        part.replace(file)
+        part = make_part(trainer, task, vae, number)
+        with replacing(folder / f"{number:03}.safetensors") as file:
+            save_file(part, file)
         trainer.done("pairs", clock.spent())
     files = sorted(folder.glob("*.safetensors"))
     trainer.log(f"{len(files) * CLIPS * 4} clips rendered and encoded")

@@ -27,7 +27,7 @@ from demo.judge import load_judge
 from demo.kind import KINDS, Kind, get_kind
 from demo.scenes import split_scenes
 from demo.text import make_tokenizer
-from demo.trainer import Trainer
+from demo.trainer import Trainer, replacing
 
 POOL, HELD_OUT = 1024, 32
 BATCH = 256
@@ -86,7 +86,8 @@ def train_vae(trainer: Trainer) -> bool:
         if spent < edge:
             return False
     measure_latents(kind, ema, pool)
-    ema.to(torch.bfloat16).save_pretrained(vae_folder(trainer))
+    with replacing(vae_folder(trainer)) as folder:
+        ema.to(torch.bfloat16).save_pretrained(folder)
     rebuilt = vae.reconstruct(codec_of(kind, ema.float()), held[:6])
     strip(torch.cat([held[:6], rebuilt], 2), trainer.state / "vae.png")
     return True
@@ -143,6 +144,8 @@ def train_denoiser(trainer: Trainer, model: Any, data: denoiser.Latents) -> bool
     if trainer.spent("denoiser") >= schedule.seconds:
         teacher = denoiser.Teacher(make_denoiser(kind, device), BAKED_GUIDANCE)
         start_from(ema, teacher.denoiser, student)
+        if trainer.spent("bake"):
+            trainer.load("bake", student.modules(), ema.modules())
         run_denoiser(trainer, "bake", student, ema, data, BAKE, teacher)
         judged(((4, 1.0), (8, 1.0), (12, 1.0), (20, 1.0)))
     return trainer.spent("bake") >= BAKE.seconds

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +23,17 @@ from demo.vae import copy_of
 
 FRAMES = 33
 RENDER_BATCH = 64
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path to write to, which then becomes ``target``: a call may be killed in the
+    midst of it, and ``target`` is whole at any moment."""
+    part = target.with_name(f"{target.name}.part")
+    if part.is_dir():
+        shutil.rmtree(part)
+    yield part
+    part.replace(target)
 
 
 @dataclass
@@ -49,7 +63,8 @@ class Trainer:
 
     def done(self, part: str, seconds: float) -> None:
         self.progress[part] = seconds
-        self.progress_file.write_text(json.dumps(self.progress, indent=1))
+        with replacing(self.progress_file) as file:
+            file.write_text(json.dumps(self.progress, indent=1))
 
     def spent(self, part: str) -> float:
         return self.progress.get(part, 0.0)
@@ -58,15 +73,10 @@ class Trainer:
         return time.time() > self.until
 
     def save(self, name: str, model: nn.Module, ema: nn.Module) -> None:
-        """The weights to go on from, and the averaged ones to use (bfloat16).
-
-        Each file is whole at any moment: a call may end in the midst of it.
-        """
+        """The weights to go on from, and the averaged ones to use (bfloat16)."""
         for suffix, saved in (".raw", model), ("", copy_of(ema).bfloat16()):
-            file = self.state / f"{name}{suffix}.safetensors"
-            part = file.with_suffix(".part")
-            save_model(saved, str(part))
-            part.replace(file)
+            with replacing(self.state / f"{name}{suffix}.safetensors") as file:
+                save_model(saved, str(file))
 
     def load(self, name: str, model: nn.Module, ema: nn.Module) -> None:
         """Go on from the raw weights, or from the averaged ones if only they exist."""

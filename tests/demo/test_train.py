@@ -11,6 +11,7 @@ from diffusers import (
     HunyuanVideoTransformer3DModel,
 )
 from PIL import Image
+from safetensors.torch import load_file
 
 from demo import denoiser, hyvideo, train
 from demo.export import export
@@ -107,3 +108,26 @@ def test_a_trained_model_is_loaded_by_diffusers_own_pipelines(
     pixels = from_image.video_processor.preprocess(image)[:, :, None]
     first = pipeline.vae.encode(pixels).latent_dist.mean
     assert torch.equal(latents[:, :, :1], first)
+
+
+def noise(clips, height, width):
+    """Takes no time, unlike a render."""
+    return torch.randint(256, (*clips.spin.shape, height, width, 3), dtype=torch.uint8)
+
+
+def test_baking_goes_on_from_what_was_baked(tiny, tmp_path, monkeypatch):
+    words = ["train", "hyvideo", "--state", str(tmp_path), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr("demo.trainer.render", noise)
+    monkeypatch.setattr(train, "judge_denoiser", skip)
+    train.main()
+    baked = load_file(tmp_path / "bake.raw.safetensors")
+    trained = load_file(tmp_path / "denoiser.raw.safetensors")
+    assert any(not torch.equal(baked[name], trained[name]) for name in baked)
+    # As if the call had been cut, and the next learnt nothing.
+    longer = denoiser.Schedule(batch=4, lr=0.0, seconds=train.BAKE.seconds + 0.5)
+    monkeypatch.setattr(train, "BAKE", longer)
+    train.main()
+    again = load_file(tmp_path / "bake.raw.safetensors")
+    assert all(torch.equal(again[name], baked[name]) for name in baked)
+    assert not list(tmp_path.rglob("*.part"))

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 from torch import nn
 
@@ -9,7 +10,7 @@ from demo import wan
 from demo.denoiser import Batch, Denoiser, flow_loss
 from demo.kind import Text
 from demo.scenes import split_scenes
-from demo.trainer import RENDER_BATCH, Trainer
+from demo.trainer import RENDER_BATCH, Trainer, replacing
 
 
 def trainer(folder, minutes=1.0) -> Trainer:
@@ -89,3 +90,23 @@ def test_given_frames_are_shown_clean_and_cost_nothing():
     assert (echo.levels[:, 1:] > 0).all()
     difference = (echo.noisy - latents).abs().mean((0, 1, 3, 4))
     assert difference[0] < 0.2 < difference[1]
+
+
+def test_what_a_killed_call_left_half_written_does_no_harm(tmp_path):
+    file, folder = tmp_path / "progress.json", tmp_path / "vae"
+    file.write_text("whole")
+
+    def killed() -> None:
+        with replacing(file) as part:
+            part.write_text("ha")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    assert file.read_text() == "whole"
+    (tmp_path / "vae.part").mkdir()
+    (tmp_path / "vae.part" / "half").touch()
+    with replacing(folder) as part:
+        part.mkdir()
+        (part / "whole").touch()
+    assert [each.name for each in folder.iterdir()] == ["whole"]
