@@ -82,13 +82,14 @@ def main() -> None:
     parser.add_argument("--model", default="wan-demo")
     parser.add_argument("--count", type=int, default=20, help="how many clips of each")
     parser.add_argument("--gpu", default="cpu", help="device, such as cuda:0")
+    parser.add_argument("--root", type=Path, help="folder with its own ckpts/")
     parser.add_argument("--pictures", type=Path, help="folder for pictures")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     variant = get_variant(options.model)
     figures = {}
-    with tempfile.TemporaryDirectory() as root:
-        settings = Settings(root=Path(root), gpu=options.gpu)
+    with tempfile.TemporaryDirectory() as empty:
+        settings = Settings(root=options.root or Path(empty), gpu=options.gpu)
         model = ResidentModel(settings).get(variant, Progress("evaluation"))
         clips = held_out_clips(options.count, int(variant.defaults["width"]))
         for name, make in trials_of(variant).items():
