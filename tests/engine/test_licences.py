@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.downloads import Downloads
 from engine.errors import (
     LicenceNotAccepted,
     MissingWeights,
@@ -188,6 +189,7 @@ def test_nothing_is_downloaded_before(settings, monkeypatch):
     for door in (
         lambda: download.plan_transfer(row, settings, {}),
         lambda: download.get_weights(row, settings, Progress("job"), {}),
+        lambda: Downloads(settings).fetch(row.id),
     ):
         with pytest.raises(LicenceNotAccepted, match="hunyuan-video-t2v is under the"):
             door()
