@@ -35,6 +35,10 @@ def main(
             from app.inspect import inspect
 
             return inspect(options)
+        if options.is_about_models:
+            from app.models import manage_models
+
+            return manage_models(options)
         from app.ui.launch import serve
 
         return serve(options, worker)

@@ -29,6 +29,17 @@ class Options:
     auth: tuple[str, str] | None = None
     open_browser: bool = False
     accept_licences: tuple[str, ...] = ()
+    list_models: bool = False
+    download: str | None = None
+    """The id of a model to fetch, and below of one to check or to delete."""
+    verify: str | None = None
+    delete: str | None = None
+    yes: bool = False
+
+    @property
+    def is_about_models(self) -> bool:
+        ids = (self.download, self.verify, self.delete)
+        return self.list_models or any(model is not None for model in ids)
 
     @property
     def is_open_to_others(self) -> bool:
@@ -70,6 +81,11 @@ def parse(argv: list[str] | None) -> Options:
         share=found.share,
         auth=_user_and_password(found.auth),
         open_browser=found.open_browser,
+        list_models=found.list_models,
+        download=found.fetch,
+        verify=found.verify,
+        delete=found.delete,
+        yes=found.yes,
         accept_licences=tuple(get_licence(name).name for name in found.accept_licence),
     )
 
@@ -123,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_licence_option(data)
     _add_process_options(parser)
     _add_inspect_options(parser)
+    _add_model_options(parser)
     return parser
 
 
@@ -192,6 +209,26 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
     )
     file.add_argument(
         "--model", metavar="ID", help="whether this model could use the checkpoint"
+    )
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("models")
+    only = group.add_mutually_exclusive_group()
+    only.add_argument(
+        "--list-models",
+        action="store_true",
+        help="say of each model what is on this disk",
+    )
+    only.add_argument(
+        "--download", metavar="ID", dest="fetch", help="fetch this model's files"
+    )
+    only.add_argument("--verify", metavar="ID", help="compare its files' hashes")
+    only.add_argument(
+        "--delete", metavar="ID", help="delete the files that no other model needs"
+    )
+    group.add_argument(
+        "--yes", action="store_true", help="with --delete: don't ask whether to"
     )
 
 

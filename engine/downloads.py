@@ -16,6 +16,7 @@ from engine.family import ModelVariant, WeightFile, all_variants, get_variant
 from engine.loading.download import Transfer, may_download, plan_transfer
 from engine.loading.machine import machine_memory
 from engine.loading.precision import choose_files
+from engine.progress import never
 from engine.settings import Settings
 
 HERE_SECONDS = 2.0
@@ -187,10 +188,13 @@ class Downloads:
         """How many downloads have ended; the files on the disk are others then."""
         return self._ended
 
-    def wait(self, model: str, seconds: float) -> bool:
-        """Whether ``model`` is no longer on the way, after so many seconds at most."""
+    def wait(
+        self, model: str, seconds: float, is_interrupted: Callable[[], bool] = never
+    ) -> bool:
+        """Whether ``model`` is no longer on the way, after so many seconds at most, or
+        as soon as ``is_interrupted``."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and not is_interrupted():
             with self._lock:
                 if model not in self._entries:
                     return True

@@ -32,6 +32,8 @@ class FakeHub:
         self.files = files
         self.requests: list[str] = []
         """``GET path 0-``, in their order."""
+        self.tokens: set[str | None] = set()
+        """The authorizations that came with them."""
         self.sent = 0
         """Bytes of content."""
         self.cut_after: int | None = None
@@ -83,6 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, with_content):
         path = unquote(urlparse(self.path).path).strip("/")
         start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0])
+        self.hub.tokens.add(self.headers.get("Authorization"))
         self.hub.requests.append(f"{self.command} {path} {start}-")
         if path.startswith("api/models/"):
             self._tree(path.removeprefix("api/models/"))

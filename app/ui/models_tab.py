@@ -8,7 +8,7 @@ from html import escape
 
 import gradio as gr
 
-from app.reporters import duration
+from app.models import download_told, size, stock_told
 from app.ui.live import QUIET, Live, Session, Updates
 from app.ui.markup import ON_ACTION, sentence
 from app.ui.services import Services
@@ -16,7 +16,6 @@ from engine.checks import Check
 from engine.downloads import Download
 from engine.errors import UserError
 from engine.family import all_variants
-from engine.loading.download import MIB
 from engine.loading.inventory import Stock, delete, stock_of
 
 STOCK_SECONDS = 5.0
@@ -126,33 +125,12 @@ def sum_of(stocks: list[Stock]) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
-def size(count: float) -> str:
-    """``26.1 GB``, ``340 MB`` or ``0 MB``."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def told(download: Download) -> str:
-    """``512 of 26,000 MiB, 85 MiB/s, 5 min 00 s left``."""
-    if download.is_waiting:
-        return "waits for the download before it"
-    if not download.total:
-        return "asking the hub"
-    said = f"{download.done // MIB:,} of {-(-download.total // MIB):,} MiB"
-    if download.rate:
-        said += f", {download.rate / MIB:.3g} MiB/s"
-    if download.done >= download.total:
-        return f"{said}, checking"
-    if (left := download.seconds_left) is not None:
-        said += f", {duration(left)} left"
-    return said
-
-
 def _download_card(download: Download) -> str:
     return (
         '<div class="card download" role="status"><div class="doing">'
         f'<p class="phase">Downloading {escape(download.title)}</p>'
         f"{_bar(download.done, download.total)}"
-        f'<p class="facts">{told(download)}</p></div>'
+        f'<p class="facts">{download_told(download)}</p></div>'
         f"{_button('stop-fetch', 'Cancel', download.model)}</div>"
     )
 
@@ -173,31 +151,17 @@ def _row(
     progress = ""
     if download is not None:
         progress = _bar(download.done, download.total)
-        progress += f'<p class="facts">{told(download)}</p>'
+        progress += f'<p class="facts">{download_told(download)}</p>'
     elif check is not None:
         progress = _bar(check.done, check.total)
         progress += f'<p class="facts">checking, {size(check.done)} so far</p>'
     return (
         f'<div class="model job" role="listitem" data-model="{escape(variant.id)}">'
         f'<div class="about"><p class="prompt">{escape(variant.title)}</p>'
-        f'<p class="facts">{escape(variant.id)} · {_state(stock)}</p>'
+        f'<p class="facts">{escape(variant.id)} · {escape(stock_told(stock))}</p>'
         f'{progress}{note}</div><span class="acts">'
         f"{_buttons(stock, download, check)}</span></div>"
     )
-
-
-def _state(stock: Stock) -> str:
-    if stock.is_shipped:
-        state = f"comes with the app, {size(stock.size)}"
-        return f"{state}; its files are gone" if stock.missing else state
-    whole = f"{stock.variant.gigabytes:.0f} GB"
-    if not stock.missing:
-        return f"on this disk, {size(stock.size)}"
-    names = ", ".join(stock.missing[:3])
-    if len(stock.missing) > 3:
-        names += f" and {len(stock.missing) - 3} more"
-    here = f"{size(stock.size)} of {whole} are here" if stock.size else f"{whole}"
-    return f"{here}; missing: {escape(names)}"
 
 
 def _buttons(stock: Stock, download: Download | None, check: Check | None) -> str:

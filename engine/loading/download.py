@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -27,6 +27,7 @@ from engine.family import ModelVariant, WeightFile
 from engine.licences import require_licence
 from engine.loading import hub
 from engine.loading.hub import RemoteFile
+from engine.loading.notes import note_digest
 from engine.loading.weights import find_weights, missing_weights
 from engine.progress import Progress
 from engine.settings import Settings
@@ -46,9 +47,6 @@ PARTIAL_CONTENT = 206
 
 STALLED_SECONDS = 20.0
 """Without a byte, a connection is given up and made again."""
-
-NOTES = Path(".cache", "huggingface", "download")
-"""Where the hub's client notes what it has put into a folder."""
 
 PACE_SECONDS = 10.0
 """A rate is that of the last so many seconds."""
@@ -181,7 +179,7 @@ class Transfer:
             if not place.exists():
                 fetch(file, place, self._count, self.stop)
                 if self._goal.folder is not None:
-                    _record(file, place)
+                    note_digest(file, place)
             self._count(0)
             if self._goal.folder is None:
                 hub.add_to_cache(file)
@@ -358,26 +356,6 @@ def _digest(part: Path, file: RemoteFile, count: Callable[[int], None]) -> str:
             digest.update(block)
             count(0)
     return digest.hexdigest()
-
-
-def _record(file: RemoteFile, place: Path) -> None:
-    """Note the hash of a file outside of the hub's cache, as the hub's own client does
-    for folders that it has filled."""
-    base = place.parents[len(PurePosixPath(file.path).parts) - 1]
-    note = base / NOTES / f"{file.path}.metadata"
-    note.parent.mkdir(parents=True, exist_ok=True)
-    lines = (file.commit or "0" * 40, file.digest, str(time.time()))
-    note.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def recorded_digest(place: Path) -> str | None:
-    """The hash that was noted when ``place`` was fetched."""
-    for base in place.parents:
-        note = base / NOTES / f"{place.relative_to(base)}.metadata"
-        if note.is_file():
-            lines = note.read_text(encoding="utf-8").splitlines()
-            return lines[1].strip() if len(lines) > 1 else None
-    return None
 
 
 def part_of(file: RemoteFile, place: Path) -> Path:

@@ -15,7 +15,8 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.family import ModelVariant, WeightFile, all_variants
 from engine.loading import hub
-from engine.loading.download import MIB, recorded_digest
+from engine.loading.download import MIB
+from engine.loading.notes import SUMS, find_note, noted_digest
 from engine.loading.weights import file_places, folder_places, missing_weights
 from engine.settings import Settings
 
@@ -144,7 +145,11 @@ def delete(stock: Stock, settings: Settings, choose: Choose) -> int:
     try:
         for file in files:
             blob = file.resolve() if file.is_symlink() else None
+            note = find_note(file)
             file.unlink(missing_ok=True)
+            if note is not None:
+                note.unlink()
+                _prune(note.parent, roots)
             if blob is not None and _is_unused_blob(blob, roots):
                 blob.unlink(missing_ok=True)
             _prune(file.parent, roots)
@@ -189,7 +194,8 @@ def _contents(files: tuple[Path, ...]) -> list[Path]:
     return [
         file
         for file in files
-        if file.suffix not in NOTE_SUFFIXES and not file.name.startswith(".")
+        if file.suffix not in NOTE_SUFFIXES
+        if not file.name.startswith(".") and file.name != SUMS
     ]
 
 
@@ -201,7 +207,7 @@ def _known_digest(file: Path) -> str | None:
     if file.is_symlink():
         name = file.resolve().name
         return name if DIGEST.fullmatch(name) else None
-    return recorded_digest(file)
+    return noted_digest(file)
 
 
 def _digest(file: Path, like: str, count: Callable[[int], None]) -> str:

@@ -91,3 +91,21 @@ def test_options_of_process_are_refused_without_it(
         parse(["--dry-run"])
     assert ended.value.code == 2
     assert "--process" in capsys.readouterr().err
+
+
+def test_folders_of_models_add_up_and_downloads_are_set(tmp_path: Path) -> None:
+    options = ["--root", str(tmp_path), "--model-dir", "/a", "--model-dir", "/b"]
+    options += ["--bandwidth", "2.5", "--download-to", "ckpts", "--offline"]
+    settings = parse(options).settings
+    assert settings.model_dirs == (Path("/a"), Path("/b"))
+    assert (settings.bandwidth, settings.download_to) == (2.5, "ckpts")
+    assert settings.offline
+    with pytest.raises(UserError, match="bandwidth"):
+        parse(["--root", str(tmp_path), "--bandwidth", "-1"])
+
+
+def test_one_thing_is_done_with_models_at_a_time(tmp_path: Path) -> None:
+    assert parse(["--delete", "wan-demo"]).is_about_models
+    assert not parse(["--root", str(tmp_path)]).is_about_models
+    with pytest.raises(SystemExit):
+        parse(["--delete", "wan-demo", "--download", "wan-demo"])

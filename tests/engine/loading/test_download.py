@@ -16,6 +16,7 @@ from engine.generate import Generator
 from engine.loading import download as downloading
 from engine.loading.download import (
     MIB,
+    Goal,
     Transfer,
     check_space,
     follow,
@@ -278,6 +279,53 @@ def test_a_disk_that_fills_up_is_told(hub, listener, monkeypatch):
     monkeypatch.setattr(downloading, "_append", full)
     with pytest.raises(MissingWeights, match=r"the disk of .* is full"):
         download(FILE, listener)
+
+
+def test_a_full_data_folder_is_told_by_its_name(hub, listener, settings, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(downloading, "_append", full)
+    settings = settings.model_copy(update={"download_to": "ckpts"})
+    with pytest.raises(MissingWeights, match=str(settings.root / "ckpts")):
+        get_weights(ROW, settings, listener.progress, {})
+
+
+def test_two_that_want_the_same_file_fetch_it_once(hub, tmp_path):
+    hub.block, hub.pause = 1 << 14, 0.005  # 1 s
+    transfers = [Transfer([FILE]), Transfer([FILE])]
+    threads = [threading.Thread(target=each.run) for each in transfers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert hub.sent == len(LARGE)
+    assert len(cached(tmp_path / "cache")) == 1
+
+
+@pytest.mark.parametrize("path", ["../../outside.safetensors", "/outside.safetensors"])
+def test_a_hub_can_not_write_elsewhere(hub, listener, settings, path):
+    hub.files[REPOSITORY][path] = b"bad"
+    row = replace(ROW, files={"transformer": (replace(FILE, path=""),)})
+    settings = settings.model_copy(update={"download_to": "ckpts"})
+    with pytest.raises(MissingWeights, match="leads elsewhere"):
+        get_weights(row, settings, listener.progress, {})
+
+
+@pytest.mark.parametrize("rate", [1.0, 4.0])
+def test_a_limit_holds_within_a_tenth(hub, rate):
+    transfer = Transfer([FILE], Goal(most_per_second=rate * MIB))
+    began = time.monotonic()
+    transfer.run()
+    took = time.monotonic() - began
+    assert took > 0.9 * len(LARGE) / MIB / rate - downloading.PACE_SLACK
+    assert took < 1.1 * len(LARGE) / MIB / rate + 1.0
+
+
+def test_the_token_goes_with_each_request_to_the_hub(hub, listener, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    download(FILE, listener)
+    assert hub.tokens == {"Bearer hf_secret"}
 
 
 @pytest.mark.parametrize("why", ["setting", "offline"])
