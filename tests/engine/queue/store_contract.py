@@ -71,6 +71,14 @@ class StoreContract:
             store.add([request(), request()], ids=["0123456789ab"])
         assert store.list_jobs() == []
 
+    def test_claim_passes_over_jobs_that_are_not_ready(self, store):
+        add(store, "one", "two", "three")
+        claimed = store.claim(lambda job: job.request.prompt == "two")
+        assert claimed.request.prompt == "two"
+        assert store.claim(lambda _: False) is None
+        assert waiting(store) == ["one", "three"]
+        assert store.claim().request.prompt == "one"
+
     def test_claim_takes_the_first_and_marks_it_running(self, store):
         one, two = add(store, "one", "two")
         claimed = store.claim()
