@@ -1,7 +1,7 @@
 """The seam between the engine and a model family, and the table of families.
 
 A family is a folder with the same file names as its twins. Its ``__init__`` holds
-``FAMILY``; ``variants.py`` lists its models. Neither imports torch, so that the page
+``FAMILY``; ``variants.py`` reads its models. Neither imports torch, so that the page
 can draw itself without it.
 """
 
@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import ConfigDict
 
 from engine.errors import Problem, RequestError
 from engine.request import GenerationRequest
@@ -27,10 +29,15 @@ FAMILIES = {
     "hyvideo": "hyvideo:FAMILY",
 }
 
+FORBID_EXTRA = ConfigDict(extra="forbid")
+"""For what is read from a file: unknown keys are errors."""
+
 
 @dataclass(frozen=True)
 class Limits:
     """Which sizes a model can make. Sizes in pixels, lengths in frames."""
+
+    __pydantic_config__ = FORBID_EXTRA
 
     size_multiple: int
     min_size: int
@@ -83,6 +90,8 @@ class Limits:
 class WeightFile:
     """One choice of files for one component of a model."""
 
+    __pydantic_config__ = FORBID_EXTRA
+
     repository: str
     """On the hub, e.g. ``Lightricks/LTX-Video``."""
     path: str
@@ -106,7 +115,7 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class ModelVariant:
-    """One model that a user can choose: a row of a family's ``variants.py``."""
+    """One model that a user can choose: a row of a family's ``models.yaml``."""
 
     id: str
     family: str
@@ -158,6 +167,10 @@ class ModelVariant:
     """One example prompt that the model does well."""
     examples: tuple[str, ...] = ()
     """More prompts that the model does well, to choose from in the form."""
+    options: Any = None
+    """What its family alone knows of it: see the family's ``variants.py``."""
+    is_offered: bool = True
+    """Whether it can be chosen: not before its weights are trained."""
 
 
 @dataclass
@@ -241,11 +254,12 @@ def get_family(name: str) -> Family:
 
 
 def all_variants() -> dict[str, ModelVariant]:
-    """Every model by its id, in the order of the families."""
+    """Every model that can be chosen by its id, in the order of the families."""
     return {
         variant.id: variant
         for name in FAMILIES
         for variant in get_family(name).variants()
+        if variant.is_offered
     }
 
 

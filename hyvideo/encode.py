@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.family import LoadedModel, ModelVariant
 from engine.media.frames import load_image
 from engine.request import GenerationRequest
-from hyvideo.variants import TEMPLATES
+from hyvideo.variants import options_of
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def embed(
         ):  # whose picture is thinned out in one way, as diffusers has it
             kind = pipeline.transformer.config.image_condition_type
             seen["image_embed_interleave"] = INTERLEAVES[kind]
-    if variant.id in TEMPLATES:
-        seen["prompt_template"] = dict(TEMPLATES[variant.id])
+    if template := options_of(variant).template:
+        seen["prompt_template"] = dict(template)
     embeds, pooled, mask = pipeline.encode_prompt(
         prompt=prompt, max_sequence_length=variant.max_sequence_length, **seen
     )

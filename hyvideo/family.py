@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
 from engine.request import GenerationRequest
-from hyvideo.variants import ARCHITECTURES, VARIANTS
+from hyvideo.variants import VARIANTS, options_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,4 +70,4 @@ class HunyuanVideoFamily:
 
 def architecture_of(variant: ModelVariant) -> Any:
     """The module with this row's ``load``, ``encode``, ``denoise`` and ``decode``."""
-    return import_module(f"hyvideo.{ARCHITECTURES[variant.id]}")
+    return import_module(f"hyvideo.{options_of(variant).architecture}")

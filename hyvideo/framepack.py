@@ -53,7 +53,7 @@ from hyvideo.framepack_sections import (
     decoded_together,
     join,
 )
-from hyvideo.variants import ORDERS
+from hyvideo.variants import options_of
 
 COMPILED_BLOCKS = ["HunyuanVideoTransformerBlock", "HunyuanVideoSingleTransformerBlock"]
 
@@ -151,7 +151,7 @@ def denoise(
     last = None
     if conditioning.last is not None:
         last = _encode_image(pipeline, conditioning.last, generator)
-    sections = Sections(ORDERS[model.variant.id], count, first, last)
+    sections = Sections(options_of(model.variant).order, count, first, last)
     _, channels, _, height, width = first.shape
     made = torch.empty(1, channels, 1 + count * WINDOW, height, width)
     made[:, :, :1] = first.cpu()
@@ -254,7 +254,7 @@ def decode(
     assert request.num_frames
     vae = model.pipeline.vae
     count = count_sections(request.num_frames)
-    slices = decoded_together(ORDERS[model.variant.id], count)
+    slices = decoded_together(options_of(model.variant).order, count)
     pieces = (_decode_piece(vae, latents[:, :, part], request) for part in slices)
     for frames in join(pieces):
         yield to_uint8(frames)

@@ -17,7 +17,7 @@ from engine.family import (
 from engine.loading.checkpoint import load_component, load_tokenizer
 from engine.request import GenerationRequest
 from ltx_video.config import check_together
-from ltx_video.variants import CONFIGS, VAE_CONFIG, VARIANTS, config_of
+from ltx_video.variants import VAE_CONFIG, VARIANTS, config_of, options_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,8 @@ class LtxVideoFamily:
     ) -> Any:
         config = config_of(variant)
         lora = weights.get("distilled_lora")
-        check_together(CONFIGS[variant.id], config, lora or weights["transformer"])
+        named = options_of(variant).config
+        check_together(named, config, lora or weights["transformer"])
         from diffusers import (
             AutoencoderKLLTXVideo,
             FlowMatchEulerDiscreteScheduler,

@@ -19,7 +19,7 @@ from engine.request import GenerationRequest
 from engine.sampling.phases import announce_phases
 from engine.sampling.reporting import reporting
 from wan.call import Conditioning
-from wan.variants import kind_of
+from wan.variants import options_of
 
 
 def denoise(
@@ -53,7 +53,7 @@ def _phases(
     model: LoadedModel, request: GenerationRequest, steps: int
 ) -> tuple[int, ...]:
     """How many of the steps each transformer makes."""
-    boundary = kind_of(model.variant).boundary_ratio
+    boundary = options_of(model.variant).boundary_ratio
     if boundary is None:
         return (steps,)
     assert request.scheduler is not None and request.flow_shift is not None

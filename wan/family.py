@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
 from engine.request import GenerationRequest
-from wan.variants import VARIANTS, kind_of
+from wan.variants import VARIANTS, options_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ class WanFamily:
     ) -> torch.Tensor:
         from wan import denoise, forcing
 
-        if kind_of(model.variant).task == "forcing":
+        if options_of(model.variant).task == "forcing":
             return forcing.denoise(model, conditioning, request, on_step, on_phase)
         return denoise.denoise(model, conditioning, request, on_step)
 

@@ -27,7 +27,7 @@ from wan.call import fit_scale
 from wan.denoise import load_scheduler
 from wan.forcing import FromText
 from wan.tasks import ImageToVideo
-from wan.variants import kind_of
+from wan.variants import options_of
 
 CLASSES = {
     "text": (WanPipeline, WanTransformer3DModel),
@@ -50,8 +50,8 @@ def load(
         on_component(name.replace("_", " "))
         return load_component(kind, weights[name], precision)
 
-    kind = kind_of(variant)
-    pipeline_class, transformer_class = CLASSES[kind.task]
+    options = options_of(variant)
+    pipeline_class, transformer_class = CLASSES[options.task]
     config: dict[str, Any] = {}
     parts = {
         "tokenizer": load_tokenizer(AutoTokenizer, weights["tokenizer"]),
@@ -61,10 +61,10 @@ def load(
         "vae": network("vae", AutoencoderKLWan, "float32"),
         "scheduler": load_scheduler(weights["scheduler"]),
     }
-    if kind.boundary_ratio is not None:
+    if options.boundary_ratio is not None:
         parts["transformer_2"] = network("transformer_2", transformer_class, dtype)
-        config["boundary_ratio"] = kind.boundary_ratio
-    if kind.expand_timesteps:
+        config["boundary_ratio"] = options.boundary_ratio
+    if options.expand_timesteps:
         config["expand_timesteps"] = True
     if "image_encoder" in weights:
         processor = load_tokenizer(AutoImageProcessor, weights["image_processor"])

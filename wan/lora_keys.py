@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from engine.family import ModelVariant
 from engine.lora.names import Row, row
-from wan.variants import kind_of
+from wan.variants import options_of
 
 BASES = {384: "demo", 1536: "1.3B", 3072: "5B", 5120: "14B"}
 """How many inputs most layers of a model have → its size."""
@@ -13,7 +13,7 @@ BASES = {384: "demo", 1536: "1.3B", 3072: "5B", 5120: "14B"}
 
 def phases(variant: ModelVariant) -> tuple[str, ...]:
     """One for each transformer."""
-    has_two = kind_of(variant).boundary_ratio is not None
+    has_two = options_of(variant).boundary_ratio is not None
     return ("high noise", "low noise") if has_two else ("",)
 
 

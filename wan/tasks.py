@@ -14,7 +14,7 @@ from engine.request import GenerationRequest
 from wan.call import Call, share
 from wan.forcing import from_history
 from wan.vace import from_controls
-from wan.variants import kind_of
+from wan.variants import options_of
 
 
 class ImageToVideo(WanImageToVideoPipeline):
@@ -33,7 +33,7 @@ def prepare(model: LoadedModel, request: GenerationRequest) -> Call:
 
     Raises ``UnreadableFile``.
     """
-    task = kind_of(model.variant).task
+    task = options_of(model.variant).task
     if task == "vace":
         return from_controls(model, request)
     if task == "forcing":
@@ -62,8 +62,8 @@ def from_images(model: LoadedModel, request: GenerationRequest) -> Call:
     last = _read(request, request.image_end)
     pipeline = model.pipeline
     if not isinstance(pipeline, ImageToVideo):  # it makes videos from text too
-        kind = kind_of(model.variant)
-        pipeline = share(pipeline, ImageToVideo, expand_timesteps=kind.expand_timesteps)
+        expand = options_of(model.variant).expand_timesteps
+        pipeline = share(pipeline, ImageToVideo, expand_timesteps=expand)
     arguments = {
         "image": first,
         "last_image": last,

@@ -7,7 +7,10 @@ from demo.scenes import COLOURS, Scene
 from demo.trials import Shelf, decibels, other_colour, trials_of
 from engine.family import get_variant
 from engine.media.frames import load_clip, load_image
-from wan.variants import DEMO_I2V, DEMO_VACE
+from wan.variants import VARIANTS
+
+ROWS = {row.id: row for row in VARIANTS}
+DEMO_I2V, DEMO_VACE = ROWS["wan-demo-i2v"], ROWS["wan-demo-vace"]
 
 SCENE = Scene("ball", "red", "grass", "day", "left")
 

@@ -18,6 +18,8 @@ OPTIONAL = (
     "guidance_scale_2",
     "strength",
     "ar_step",
+    "step_cache",
+    "step_cache_threshold",
 )
 
 pytestmark = pytest.mark.usefixtures("use_fake_family")

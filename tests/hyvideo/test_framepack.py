@@ -23,7 +23,7 @@ from engine.settings import Settings
 from engine.validate import accept
 from hyvideo import FAMILY
 from hyvideo.framepack_sections import OVERLAP, count_sections, gaps, join
-from hyvideo.variants import ORDERS
+from hyvideo.variants import options_of
 from tests.tiny_framepack import write_tiny_framepack
 
 INVERTED, VANILLA = "framepack-i2v", "framepack-f1-i2v"
@@ -192,7 +192,7 @@ def test_sections_are_told_and_their_steps_counted_together(models, request_of, 
     steps = [each for each in said if not isinstance(each, str)]
     assert [step[:2] for step in steps] == [(n, 6) for n in range(1, 7)]
     finished = [step[2] for step in steps[STEPS - 1 :: STEPS]]
-    if ORDERS[row] == "inverted":
+    if options_of(get_variant(row)).order == "inverted":
         finished.reverse()
     # The last step of a section is heading for what the section is.
     torch.testing.assert_close(torch.cat(finished, dim=2), latents[:, :, 1:])

@@ -9,9 +9,10 @@ from diffusers import (
 from PIL import Image
 
 from engine.errors import Cancelled
+from engine.family import get_variant
 from hyvideo import FAMILY
 from hyvideo.attention import attend_without_mask
-from hyvideo.variants import TEMPLATES
+from hyvideo.variants import options_of
 from tests.tiny_hyvideo import CHANNELS
 
 FROM_TEXT = ("hyvideo-demo", "hunyuan-video-t2v")
@@ -43,8 +44,8 @@ def call_upstream(row, folder, request, picture, **more):
     """diffusers' own pipeline as its users call it."""
     if row in FROM_IMAGE:
         more["image"] = Image.open(picture)
-    if row in TEMPLATES:
-        more["prompt_template"] = TEMPLATES[row]
+    if template := options_of(get_variant(row)).template:
+        more["prompt_template"] = template
     is_embedded = row in EMBEDDED
     scale = request.true_cfg_scale if is_embedded else request.guidance_scale
     return upstream(row, folder)(

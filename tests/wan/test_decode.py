@@ -8,7 +8,7 @@ from engine.media.pixels import to_uint8
 from tests.tiny_wan import CHANNELS, make_vae
 from wan import FAMILY
 from wan.decode import decode_chunks
-from wan.variants import DEMO
+from wan.variants import VARIANTS
 
 
 @pytest.fixture(params=[True, False], ids=["patched", "wans-own"])
@@ -53,7 +53,7 @@ def test_chunks_need_no_gradients(vae):
 @pytest.mark.parametrize("folder", ["tiny_folder", "tiny_folder_with_wans_vae"])
 def test_frames_are_those_of_diffusers_own_pipeline(folder, request):
     pipeline = FAMILY.load(
-        DEMO,
+        VARIANTS[0],
         components_in(request.getfixturevalue(folder)),
         "float32",
         lambda name: None,

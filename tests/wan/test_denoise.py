@@ -11,7 +11,9 @@ from engine.errors import Cancelled
 from tests.tiny_wan import CHANNELS
 from wan import FAMILY
 from wan.denoise import make_scheduler
-from wan.variants import SCHEDULERS
+from wan.variants import VARIANTS
+
+SCHEDULERS = VARIANTS[0].schedulers
 
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 

@@ -9,7 +9,7 @@ from engine.loading.weights import components_in
 from tests.tiny_wan import write_tiny_wan
 from tests.wan.conftest import load
 from wan import FAMILY
-from wan.variants import DEMO
+from wan.variants import VARIANTS
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 def test_each_component_is_named_before_it_is_loaded(tiny_folder):
     named = []
-    FAMILY.load(DEMO, components_in(tiny_folder), "float32", named.append)
+    FAMILY.load(VARIANTS[0], components_in(tiny_folder), "float32", named.append)
     assert named == ["text encoder", "transformer", "vae"]
 
 
@@ -31,12 +31,12 @@ def test_loading_can_be_cancelled_between_components(tiny_folder):
             raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
-        FAMILY.load(DEMO, components_in(tiny_folder), "float32", cancel)
+        FAMILY.load(VARIANTS[0], components_in(tiny_folder), "float32", cancel)
 
 
 def test_bfloat16_spares_the_vae_and_what_the_transformer_keeps(tiny_folder):
     pipeline = FAMILY.load(
-        DEMO, components_in(tiny_folder), "bfloat16", lambda name: None
+        VARIANTS[0], components_in(tiny_folder), "bfloat16", lambda name: None
     )
     assert pipeline.vae.dtype == torch.float32
     assert pipeline.text_encoder.dtype == torch.bfloat16

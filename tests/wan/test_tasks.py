@@ -16,7 +16,9 @@ from engine.media.frames import load_clip
 from engine.media.video import VideoWriter
 from tests.wan.conftest import load
 from wan import FAMILY
-from wan.variants import SCHEDULERS
+from wan.variants import VARIANTS
+
+SCHEDULERS = VARIANTS[0].schedulers
 
 
 def ours(model, request, on_step=lambda done, total, latents: None):

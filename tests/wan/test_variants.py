@@ -1,9 +1,11 @@
 from engine.family import get_variant
-from wan.variants import SCHEDULERS, VARIANTS, kind_of
+from wan.variants import VARIANTS, options_of
+
+OFFERED = [variant for variant in VARIANTS if variant.is_offered]
 
 
 def test_ids_say_version_task_and_size():
-    assert [variant.id for variant in VARIANTS] == [
+    assert [variant.id for variant in OFFERED] == [
         "wan-demo",
         "wan2.1-t2v-1.3b",
         "wan2.1-t2v-14b",
@@ -58,7 +60,7 @@ def test_real_models_have_their_published_defaults():
 
 def test_real_models_come_from_the_hub_in_diffusers_layout():
     for variant in REAL:
-        assert variant.defaults["scheduler"] in SCHEDULERS
+        assert variant.defaults["scheduler"] in variant.schedulers
         assert variant.hub is not None and variant.hub.lower().endswith("-diffusers")
 
 
@@ -69,9 +71,9 @@ def test_the_demo_runs_without_guidance():
 
 
 def test_pairs_change_at_their_published_noise_levels():
-    assert kind_of(get_variant("wan2.2-t2v-a14b")).boundary_ratio == 0.875
-    assert kind_of(get_variant("wan2.2-i2v-a14b")).boundary_ratio == 0.9
-    assert kind_of(get_variant("wan2.2-ti2v-5b")).boundary_ratio is None
+    assert options_of(get_variant("wan2.2-t2v-a14b")).boundary_ratio == 0.875
+    assert options_of(get_variant("wan2.2-i2v-a14b")).boundary_ratio == 0.9
+    assert options_of(get_variant("wan2.2-ti2v-5b")).boundary_ratio is None
 
 
 def test_wan_2_2_5b_makes_whole_cells_only():

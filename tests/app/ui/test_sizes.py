@@ -10,9 +10,9 @@ from app.ui.sizes import (
     size_choices,
     tile_choices,
 )
-from engine.family import ModelVariant
+from engine.family import ModelVariant, get_variant
 from tests.fakes import VARIANT
-from wan.variants import T2V_14B, VARIANTS
+from wan.variants import VARIANTS
 
 
 @pytest.mark.parametrize("variant", [VARIANT, *VARIANTS], ids=lambda each: each.id)
@@ -39,7 +39,7 @@ def test_other_size_is_custom() -> None:
 
 
 def test_large_model_offers_480p_and_720p_in_both_directions() -> None:
-    choices = [value for _, value in size_choices(T2V_14B)]
+    choices = [value for _, value in size_choices(get_variant("wan2.1-t2v-14b"))]
     assert {"832x480", "480x832", "1280x720", "720x1280"} <= set(choices)
 
 

@@ -14,7 +14,7 @@ from engine.media.video import read_frames
 from engine.validate import accept
 from tests.tiny_wan import CHANNELS, write_tiny_wan
 from wan import FAMILY
-from wan.variants import DEMO
+from wan.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def root(tmp_path_factory):
 @pytest.fixture
 def pipeline(root):
     folder = root / "ckpts" / "demo" / "wan"
-    return FAMILY.load(DEMO, components_in(folder), "float32", lambda name: None)
+    return FAMILY.load(VARIANTS[0], components_in(folder), "float32", lambda name: None)
 
 
 @pytest.fixture
