@@ -13,7 +13,7 @@ from engine.errors import Problem
 from engine.family import ModelVariant, get_variant
 from engine.footprint import footprint, footprint_told
 from engine.guidance import unused_negative_prompt
-from engine.loading.gpu import gpu_bytes
+from engine.loading.machine import gpu_bytes
 from engine.request import GenerationRequest
 from engine.settings import Settings
 
