@@ -112,12 +112,13 @@ def test_finished_video_dropped_on_the_page_brings_all_fields_back(
     (video,) = (app.root / "outputs").glob("*.mp4")
 
     page.reload()
+    prompt = page.locator("#field-prompt textarea")
+    expect(prompt).to_have_value("a red square in the rain")  # the newest, at once
     fill(page, "width", "64")
     fill(page, "num_inference_steps", "2")
-    page.locator("#field-prompt textarea").fill("something else")
+    prompt.fill("something else")
     page.locator("#restore > button").click()
     page.locator("#drop input[type=file]").set_input_files(video)
-    prompt = page.locator("#field-prompt textarea")
     expect(prompt).to_have_value("a red square in the rain")
     open_more(page)
     for field, value in {**FIELDS, "num_frames": "13"}.items():
