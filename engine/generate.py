@@ -55,6 +55,8 @@ class Generator:
         # Read when torch is loaded. Threads that spin while they wait steal the time of
         # a browser beside them, and both lose: jobs took three times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # It would tell of image processors that need a package which nothing here uses.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         self._settings = settings
         self._resident = ResidentModel(settings)
         self._calls: dict[str, int] = {}

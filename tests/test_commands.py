@@ -137,6 +137,7 @@ def test_example_file_is_processed(example: str, tmp_path: Path) -> None:
         *(sys.executable, "wgp.py", "--process", file, "--output-dir", str(tmp_path))
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""  # no library talks beside the app
     check_videos(tmp_path, prompts_of(file))
 
 
