@@ -15,8 +15,8 @@ from typing import Any
 
 from app.cli import read_requests
 from app.options import Options
+from engine.catalogue import get_model
 from engine.errors import UnreadableFile, UserError
-from engine.family import get_variant
 from engine.loading.inspection import inspect_weights
 from engine.media.metadata import read_request
 from engine.queue.zip_reader import BROKEN
@@ -46,7 +46,7 @@ def inspect(options: Options) -> int:
 
 
 def _look_into(file: Path, kind: str, options: Options) -> dict[str, Any]:
-    variant = get_variant(options.model) if options.model else None
+    variant = get_model(options.model, options.settings) if options.model else None
     if kind == "video":
         request = json.loads(read_request(file).to_json())
         return {"request": request, "usable": True}

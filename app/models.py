@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from app.options import Options
 from app.reporters import duration
+from engine.catalogue import all_models, get_model, own_models
 from engine.downloads import Download, Downloads
 from engine.errors import UserError
-from engine.family import all_variants, get_variant
 from engine.loading.download import MIB
 from engine.loading.inventory import Stock, bytes_to_verify, delete, stock_of, verify
 from engine.settings import Settings
@@ -33,9 +33,11 @@ def manage_models(options: Options) -> int:
     if options.delete is not None:
         return _delete(options.delete, settings, is_sure=options.yes)
     choose = Downloads(settings).choose
-    for variant in all_variants().values():
+    for variant in all_models(settings).values():
         stock = stock_of(variant, settings, choose)
         _say(f"{variant.id:42} {stock_told(stock)}")
+    for problem in own_models(settings).problems.values():
+        _say(problem)
     return DONE
 
 
@@ -92,7 +94,7 @@ def _download(model: str, settings: Settings) -> int:
         if (error := downloads.failures().get(model)) is not None:
             sys.stderr.write(f"wgp: {error}\n")
             return FAILED
-        stock = stock_of(get_variant(model), settings, downloads.choose)
+        stock = stock_of(get_model(model, settings), settings, downloads.choose)
         _say(f"{model}: {stock_told(stock)}")
         return DONE
     finally:
@@ -101,7 +103,7 @@ def _download(model: str, settings: Settings) -> int:
 
 
 def _verify(model: str, settings: Settings) -> int:
-    stock = stock_of(get_variant(model), settings, Downloads(settings).choose)
+    stock = stock_of(get_model(model, settings), settings, Downloads(settings).choose)
     if not stock.files:
         raise UserError(f"nothing of {model} is on this machine")
     verdict = verify(stock, _count_lines(model, bytes_to_verify(stock)))
@@ -125,7 +127,7 @@ def _count_lines(model: str, total: int) -> Callable[[int], None]:
 
 def _delete(model: str, settings: Settings, *, is_sure: bool) -> int:
     choose = Downloads(settings).choose
-    stock = stock_of(get_variant(model), settings, choose)
+    stock = stock_of(get_model(model, settings), settings, choose)
     if not is_sure:
         _say(f"Delete the files of {model} ({size(stock.size)})? Type yes:")
         if sys.stdin.readline().strip().lower() != "yes":

@@ -4,27 +4,35 @@ A file maps ids to rows. A row's keys are the fields of ``ModelVariant``. With `
 a row takes over another one's and names what differs: mappings are merged key by key,
 all else is replaced, and ``null`` gives a key back. Only the folder isn't taken over:
 where a row names none it is the id.
+
+Users add models in the data folder: one row in a file of its own, on the base of one of
+the app's.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from engine.errors import UnreadableFile
-from engine.family import FORBID_EXTRA, ModelVariant
+from engine.errors import Problem, RequestError, UnreadableFile
+from engine.family import FORBID_EXTRA, ModelVariant, all_variants, get_variant
 from engine.request import GenerationRequest
-from engine.validate import problems_of
+from engine.settings import Settings
 
 Row = Mapping[str, Any]
 
 KEYS = tuple(each.name for each in fields(ModelVariant) if each.name != "family")
+
+
+NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,90 @@ def read_rows(
     )
 
 
-def _read(file: Path) -> dict[str, Row]:
+@dataclass(frozen=True)
+class OwnModels:
+    """What lies in the user's folder of models."""
+
+    rows: Mapping[str, ModelVariant]
+    problems: Mapping[str, str]
+    """Id → why its file can't be used."""
+
+
+def all_models(settings: Settings) -> dict[str, ModelVariant]:
+    """Every model that can be chosen by its id: the app's, then the user's."""
+    return {**all_variants(), **own_models(settings).rows}
+
+
+def get_model(model: str, settings: Settings) -> ModelVariant:
+    """The row with this id; raises ``RequestError`` that says what is wrong with it, or
+    lists the known ones."""
+    own = own_models(settings)
+    if model in own.problems:
+        raise RequestError([Problem("model", own.problems[model])])
+    return get_variant(model, own.rows)
+
+
+def own_models(settings: Settings) -> OwnModels:
+    """The user's models, as the files are now."""
+    rows, problems = {}, {}
+    shipped = all_variants()
+    for file in sorted(settings.models.glob("*.yaml")):
+        try:
+            state = file.stat()
+            rows[file.stem] = _own_row(file, (state.st_mtime_ns, state.st_size))
+        except (UnreadableFile, OSError) as error:
+            problems[file.stem] = str(error)
+        if file.stem in shipped:
+            rows.pop(file.stem, None)
+            told = f"{file}: the app has a model of this name; rename the file"
+            problems[file.stem] = told
+    return OwnModels(rows, problems)
+
+
+@lru_cache(maxsize=256)
+def _own_row(file: Path, _state: tuple[int, int]) -> ModelVariant:
+    """Read anew when its state is another."""
+    if not NAME.fullmatch(file.stem):
+        raise UnreadableFile(
+            f"{file}: a model's name has small letters, digits, dots and hyphens"
+        )
+    row = {**_mapping(file)}
+    shipped = all_variants()
+    named = row.pop("base", None)
+    base = shipped.get(str(named))
+    if base is None:
+        near = _near(str(named), shipped) or f", such as {next(iter(shipped))!r}"
+        raise UnreadableFile(
+            f"{file}: base: must be the id of one of the app's models{near}"
+        )
+    for component, choices in (row.get("files") or {}).items():
+        for choice in choices or ():
+            path = PurePosixPath(str(choice.get("path", "")))
+            if path.is_absolute() or ".." in path.parts:
+                raise UnreadableFile(
+                    f"{file}: files.{component}: {path} must be a path below a folder "
+                    "of models"
+                )
+    whole = {**TypeAdapter(ModelVariant).dump_python(base), "id": file.stem}
+    if "files" in row and not base.files:
+        whole |= {"folder": file.stem, "base_folder": base.folder}
+    for key in ("family", "is_offered"):
+        whole.pop(key)
+    return _variant(merged(whole, row), base.family, type(base.options), file)
+
+
+def _mapping(file: Path) -> dict[str, Any]:
     try:
-        rows = yaml.safe_load(file.read_bytes())
+        found = yaml.safe_load(file.read_bytes())
     except (OSError, yaml.YAMLError) as error:
         raise UnreadableFile(f"can't read {file}: {error}") from error
-    if not isinstance(rows, dict):
-        raise UnreadableFile(f"{file} has no models; it must map ids to rows")
+    if not isinstance(found, dict):
+        raise UnreadableFile(f"{file} must map keys to values")
+    return found
+
+
+def _read(file: Path) -> dict[str, Row]:
+    rows = _mapping(file)
     for model, row in rows.items():
         if not isinstance(row, dict):
             raise UnreadableFile(f"{file}: {model}: a row maps keys to values")
@@ -111,8 +196,7 @@ def _variant(row: Row, family: str, options: type, file: Path) -> ModelVariant:
             {"model": variant.id, "prompt": "any", **variant.defaults}
         )
     except ValidationError as error:
-        problem = problems_of(error)[0]
-        raise UnreadableFile(f"{place}: defaults: {problem}") from error
+        raise UnreadableFile(f"{place}: defaults: {_told(error)}") from error
     return variant
 
 
@@ -124,4 +208,8 @@ def _near(name: str, known: Any) -> str:
 def _told(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{key}: no such key{_near(key, GenerationRequest.model_fields)}"
+    if first["type"] == "missing":
+        return f"{key}: is missing"
     return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from engine.catalogue import all_models, get_model
 from engine.errors import Cancelled, MissingWeights, UserError
-from engine.family import ModelVariant, WeightFile, all_variants, get_variant
+from engine.family import ModelVariant, WeightFile
 from engine.loading.download import Transfer, may_download, plan_transfer
 from engine.loading.machine import machine_memory
 from engine.loading.precision import choose_files
@@ -121,7 +122,7 @@ class Downloads:
 
         Raises ``UserError`` when it may not be fetched or is on no hub.
         """
-        variant = get_variant(model)
+        variant = get_model(model, self._settings)
         with self._lock:
             self._failed_models.pop(model, None)
             self._here.pop(model, None)
@@ -220,7 +221,7 @@ class Downloads:
         if model in self._entries:
             return True
         now = time.monotonic()
-        variant = all_variants().get(model)
+        variant = all_models(self._settings).get(model)
         if variant is None or now - self._here.get(model, -HERE_SECONDS) < HERE_SECONDS:
             return False
         try:

@@ -92,12 +92,13 @@ class WeightFile:
 
     __pydantic_config__ = FORBID_EXTRA
 
-    repository: str
-    """On the hub, e.g. ``Lightricks/LTX-Video``."""
-    path: str
-    """In the repository: a file, or a folder (a path without a suffix) of which all
-    files belong to the component; empty for the whole repository."""
-    gigabytes: float
+    repository: str = ""
+    """On the hub, e.g. ``Lightricks/LTX-Video``; empty for a file of the user's."""
+    path: str = ""
+    """In the repository, or below a weights folder: a file, or a folder (a path without
+    a suffix) of which all files belong to the component; empty for the whole
+    repository."""
+    gigabytes: float = 0.0
     precision: str = "bf16"
     """``bf16``, ``int8``, ...: how its weights are stored."""
     sha256: str | None = None
@@ -254,7 +255,7 @@ def get_family(name: str) -> Family:
 
 
 def all_variants() -> dict[str, ModelVariant]:
-    """Every model that can be chosen by its id, in the order of the families."""
+    """The app's own models by their ids, in the order of the families."""
     return {
         variant.id: variant
         for name in FAMILIES
@@ -263,9 +264,13 @@ def all_variants() -> dict[str, ModelVariant]:
     }
 
 
-def get_variant(model: str) -> ModelVariant:
-    """The row with this id; raises ``RequestError`` that lists the known ones."""
-    variants = all_variants()
+NO_MORE: Mapping[str, ModelVariant] = {}
+
+
+def get_variant(model: str, more: Mapping[str, ModelVariant] = NO_MORE) -> ModelVariant:
+    """The row with this id, among ``more`` rows too; raises ``RequestError`` that lists
+    the known ones."""
+    variants = {**all_variants(), **more}
     if model not in variants:
         near = get_close_matches(model, variants, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

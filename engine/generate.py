@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import engine
 from engine import outputs
+from engine.catalogue import get_model
 from engine.events import OnEvent
-from engine.family import Family, LoadedModel, OnStep, get_family, get_variant
+from engine.family import Family, LoadedModel, OnStep, get_family
 from engine.guidance import guidance_of, unused_negative_prompt
 from engine.loading.chunked import feed_forward_chunked
 from engine.loading.interrupt import interruptible
@@ -67,7 +68,9 @@ class Generator:
         if model is None:
             _ = self._resident.device
         else:
-            self._resident.get(get_variant(model), Progress("warm-up"), download=False)
+            self._resident.get(
+                get_model(model, self._settings), Progress("warm-up"), download=False
+            )
 
     def generate(
         self,
@@ -83,7 +86,7 @@ class Generator:
         ``output`` appears only when it is whole. Raises ``Cancelled``, ``UserError``
         or ``OutOfMemory``.
         """
-        variant = get_variant(request.model)
+        variant = get_model(request.model, self._settings)
         progress = Progress(job, on_event, is_cancelled)
         watch_peak_memory(self._resident.device)
         with (
@@ -117,7 +120,7 @@ class Generator:
     def _make(
         self, request: GenerationRequest, part: Path, ladder: Ladder, progress: Progress
     ) -> None:
-        variant = get_variant(request.model)
+        variant = get_model(request.model, self._settings)
         family = get_family(variant.family)
         progress.begin("load", f"loading {variant.title}")
         model = self._resident.get(variant, progress)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.catalogue import get_model
 from engine.errors import UnreadableFile, UserError
-from engine.family import get_variant
 from engine.lora.files import list_loras, lora_folders
 from engine.lset import SUFFIX, read_lset
 from engine.request import GenerationRequest
@@ -55,7 +55,7 @@ def presets_for(model: str, settings: Settings) -> dict[str, Path]:
     """By the names to choose them by: the presets that ``model`` can use, and the
     ``.lset`` files among its family's LoRAs. One that can't be read is listed: choosing
     it says why."""
-    family = get_variant(model).family
+    family = get_model(model, settings).family
     found = {}
     for file in list_presets(settings.presets, family):
         try:

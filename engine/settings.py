@@ -57,6 +57,11 @@ class Settings(BaseModel):
         return self.root / "media"
 
     @property
+    def models(self) -> Path:
+        """The user's own rows of the catalogue, a file each."""
+        return self.root / "settings" / "models"
+
+    @property
     def presets(self) -> Path:
         return self.root / "settings" / "presets"
 

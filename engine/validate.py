@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from engine.catalogue import get_model
 from engine.errors import Problem, RequestError, UnreadableFile
-from engine.family import ModelVariant, get_variant
+from engine.family import ModelVariant
 from engine.guidance import guidance_problems
 from engine.licences import licence_refusal
 from engine.lora.check import lora_problems
@@ -58,7 +59,7 @@ def check(
     sound = {key: value for key, value in values.items() if key not in wrong}
     if "model" in sound:
         try:
-            variant = get_variant(str(sound["model"]))
+            variant = get_model(str(sound["model"]), settings)
         except RequestError as error:
             raise RequestError([*error.problems, *problems]) from error
         request = _complete(sound, variant, wrong)

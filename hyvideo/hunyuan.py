@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
-from engine.loading.checkpoint import load_component, load_tokenizer
+from engine.loading.checkpoint import base_config, load_component, load_tokenizer
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
 from hyvideo.attention import attend_without_mask
@@ -62,7 +62,8 @@ def load(
 
     def network(name: str, kind: Any, precision: str = dtype) -> Any:
         on_component(name.replace("_", " "))
-        return load_component(kind, weights[name], precision)
+        config = base_config(kind, weights, name)
+        return load_component(kind, weights[name], precision, config)
 
     sees_images = "image_processor" in weights
     language_model = LlavaForConditionalGeneration if sees_images else LlamaModel

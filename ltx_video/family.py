@@ -14,7 +14,7 @@ from engine.family import (
     OnPhase,
     OnStep,
 )
-from engine.loading.checkpoint import load_component, load_tokenizer
+from engine.loading.checkpoint import base_config, load_component, load_tokenizer
 from engine.request import GenerationRequest
 from ltx_video.config import check_together
 from ltx_video.variants import VAE_CONFIG, VARIANTS, config_of, options_of
@@ -63,7 +63,8 @@ class LtxVideoFamily:
             name: str, kind: Any, shape: Mapping[str, Any] | None = None
         ) -> Any:
             on_component(name.replace("_", " "))
-            return load_component(kind, weights[name], dtype, shape)
+            told = {**(shape or {}), **base_config(kind, weights, name)}
+            return load_component(kind, weights[name], dtype, told)
 
         in_two_passes = config.second_pass is not None
         text_encoder = network("text_encoder", T5EncoderModel)

@@ -119,6 +119,20 @@ def unsafe_reads(file: str, tree: ast.Module) -> list[str]:
     return found
 
 
+def overlooked_models(file: str, tree: ast.Module) -> list[str]:
+    """The user's own models are found by ``engine.catalogue`` only."""
+    if not file.startswith(("engine/", "app/")) or file == "engine/catalogue.py":
+        return []
+    return [
+        f"{file}:{node.lineno}: {name.name} knows the app's own models only: use "
+        "engine.catalogue"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "engine.family"
+        for name in node.names
+        if name.name in {"all_variants", "get_variant"}
+    ]
+
+
 def _functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     return [
         node
@@ -156,6 +170,7 @@ def _keyword(call: ast.Call, name: str) -> object:
 
 TreeCheck = Callable[[str, ast.Module], list[str]]
 CODE_CHECKS: list[TreeCheck] = [
+    overlooked_models,
     too_big_functions,
     too_many_parameters,
     caught_everything,

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from engine.family import ModelVariant, OnComponent
-from engine.loading.checkpoint import load_component, load_tokenizer
+from engine.loading.checkpoint import base_config, load_component, load_tokenizer
 from wan.call import fit_scale
 from wan.denoise import load_scheduler
 from wan.forcing import FromText
@@ -48,7 +48,8 @@ def load(
 
     def network(name: str, kind: Any, precision: str) -> Any:
         on_component(name.replace("_", " "))
-        return load_component(kind, weights[name], precision)
+        config = base_config(kind, weights, name)
+        return load_component(kind, weights[name], precision, config)
 
     options = options_of(variant)
     pipeline_class, transformer_class = CLASSES[options.task]

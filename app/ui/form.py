@@ -28,8 +28,9 @@ from app.ui.licence_card import licence_card
 from app.ui.live import Updates
 from app.ui.markup import sentence
 from app.ui.pins import Row
+from engine.catalogue import all_models
 from engine.errors import Problem
-from engine.family import ModelVariant, all_variants
+from engine.family import ModelVariant
 from engine.request import GenerationRequest
 from engine.settings import Settings
 
@@ -89,6 +90,11 @@ class PinRow:
     block: gr.Row
     frame: gr.Number
     strength: gr.Number
+
+
+def model_choices(settings: Settings) -> list[tuple[str, str]]:
+    """Title and id of each model, as the files of the user's own are now."""
+    return [(each.title, each.id) for each in all_models(settings).values()]
 
 
 @dataclass
@@ -169,7 +175,7 @@ class Form:
     def read(self, values: Mapping[Component, Any]) -> dict[str, Any]:
         """What the form holds, as ``engine.validate.accept`` takes it: media only
         where the model takes them, empty fields left out."""
-        variant = all_variants().get(values[self.fields["model"]])
+        variant = all_models(self.settings).get(values[self.fields["model"]])
         data: dict[str, Any] = {}
         for name, component in self.fields.items():
             value = values[component]
@@ -205,8 +211,9 @@ class Form:
         they are silent. The form's prompt stays when they have none; without
         ``media`` its media stay too, and so do its LoRAs when ``values`` have none."""
         shown = {"step_cache": NO_CACHE, **variant.defaults, **values}
+        models = model_choices(self.settings)
         updates: Updates = {
-            self.fields["model"]: gr.update(value=variant.id),
+            self.fields["model"]: gr.update(value=variant.id, choices=models),
             self.chosen: variant.id,
             self.fields["seed"]: gr.update(value=shown.get("seed", -1)),
         }
@@ -226,6 +233,7 @@ class Form:
         )
         updates[self.fields["guidance_scale"]]["label"] = guidance_label(variant)
         updates[self.guidance_note] = guidance_note(
+            self.settings,
             variant.id,
             shown.get("negative_prompt"),
             shown.get("guidance_scale"),
@@ -261,7 +269,7 @@ class Form:
         size = (shown[name] for name in ("width", "height", "num_frames"))
         return {
             self.length_note: length_note(
-                shown["num_frames"], shown["fps"], variant.id
+                self.settings, shown["num_frames"], shown["fps"], variant.id
             ),
             self.memory_note: memory_note(self.settings, variant.id, *size),
         }

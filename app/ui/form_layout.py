@@ -8,7 +8,15 @@ import gradio as gr
 from gradio.data_classes import ImageData
 
 from app.ui import sizes
-from app.ui.form import MEDIA_LABELS, NO_CACHE, PLAIN, Form, PinRow, scheduler_choices
+from app.ui.form import (
+    MEDIA_LABELS,
+    NO_CACHE,
+    PLAIN,
+    Form,
+    PinRow,
+    model_choices,
+    scheduler_choices,
+)
 from app.ui.form_notes import (
     CONTROL_NOTE,
     PINS_NOTE,
@@ -26,7 +34,7 @@ from app.ui.licence_card import licence_card
 from app.ui.lora_form import build_loras
 from app.ui.lora_rows import takes_loras
 from app.ui.markup import ON_ACTION
-from engine.family import ModelVariant, all_variants
+from engine.family import ModelVariant
 from engine.request import MOST_CONDITIONS
 
 
@@ -47,7 +55,7 @@ def build_form(form: Form, variant: ModelVariant) -> None:
     values = variant.defaults
     with gr.Row(elem_classes=["pair"]):
         form.fields["model"] = gr.Dropdown(
-            choices=[(each.title, each.id) for each in all_variants().values()],
+            choices=model_choices(form.settings),
             value=variant.id,
             label="Model",
             min_width=220,
@@ -244,7 +252,7 @@ def _build_size(form: Form, variant: ModelVariant) -> None:
         **_named("num_frames"),
     )
     form.length_note = gr.HTML(
-        length_note(values["num_frames"], values["fps"], variant.id)
+        length_note(form.settings, values["num_frames"], values["fps"], variant.id)
     )
     size = (values[name] for name in ("width", "height", "num_frames"))
     form.memory_note = gr.HTML(memory_note(form.settings, variant.id, *size))
@@ -325,4 +333,4 @@ def _build_advanced(form: Form, variant: ModelVariant) -> None:
         values.get(name)
         for name in ("negative_prompt", "guidance_scale", "true_cfg_scale")
     ]
-    form.guidance_note = gr.HTML(guidance_note(variant.id, *numbers))
+    form.guidance_note = gr.HTML(guidance_note(form.settings, variant.id, *numbers))

@@ -9,8 +9,9 @@ from html import escape
 import psutil
 
 from app.ui.markup import length, sentence
+from engine.catalogue import get_model
 from engine.errors import Problem
-from engine.family import ModelVariant, get_variant
+from engine.family import ModelVariant
 from engine.footprint import footprint, footprint_told
 from engine.guidance import unused_negative_prompt
 from engine.loading.machine import gpu_bytes
@@ -83,9 +84,11 @@ def prompt_examples(variant: ModelVariant) -> str:
     return f"{shown}{note}"
 
 
-def length_note(num_frames: float | None, fps: float | None, model: str) -> str:
+def length_note(
+    settings: Settings, num_frames: float | None, fps: float | None, model: str
+) -> str:
     """How long the video is, and of what sections where it is made in sections."""
-    text, limits = length(num_frames, fps), get_variant(model).limits
+    text, limits = length(num_frames, fps), get_model(model, settings).limits
     if limits.in_sections and num_frames and fps:
         text += f", made in {limits.sections_told(fps)}"
         if limits.snap_frames(round(num_frames)) != num_frames:
@@ -99,6 +102,7 @@ def guidance_label(variant: ModelVariant) -> str:
 
 
 def guidance_note(
+    settings: Settings,
     model: str,
     negative_prompt: str | None,
     guidance_scale: float | None,
@@ -106,7 +110,7 @@ def guidance_note(
 ) -> str:
     """What the model's kind of guidance does, and whether the negative prompt has no
     effect."""
-    variant = get_variant(model)
+    variant = get_model(model, settings)
     text = f'<p class="note">{escape(GUIDANCE_NOTES[variant.guidance])}</p>'
     unused = unused_negative_prompt(
         variant, negative_prompt, guidance_scale, true_cfg_scale
@@ -128,7 +132,7 @@ def memory_note(
     total = gpu_bytes(settings.gpu)
     if total is None or not (width and height and num_frames):
         return ""
-    variant = get_variant(model)
+    variant = get_model(model, settings)
     asked = GenerationRequest.model_construct(  # it may be out of the limits just now
         model=model,
         prompt="",

@@ -18,13 +18,14 @@ from app.ui.licence_card import licence_card
 from app.ui.live import QUIET, Live, Session, Updates
 from app.ui.media_files import shown_values
 from app.ui.services import Services
+from engine.catalogue import all_models, get_model
 from engine.errors import Problem, RequestError, UserError
-from engine.family import all_variants, get_variant
 from engine.licences import accept_licence
 from engine.media.metadata import read_request
 from engine.outputs import Output
 from engine.presets import open_preset, presets_for, save_preset
 from engine.request import GenerationRequest
+from engine.settings import Settings
 from engine.validate import accept, problems_of, read_json
 
 
@@ -92,7 +93,7 @@ class GenerateTab:
         judged = [form.fields[name] for name in names]
         for component in judged:
             component.blur(
-                guidance_note,
+                partial(guidance_note, self.services.settings),
                 inputs=[form.fields["model"], *judged],
                 outputs=form.guidance_note,
                 **QUIET,
@@ -110,7 +111,8 @@ class GenerateTab:
                 **QUIET,
             )
         overlap = form.fields["overlap_frames"]
-        overlap.blur(_snap_frames, inputs=[model, overlap], outputs=overlap, **QUIET)
+        snap = partial(_snap_frames, self.services.settings)
+        overlap.blur(snap, inputs=[model, overlap], outputs=overlap, **QUIET)
 
     def _wire_size(self) -> None:
         form = self.form
@@ -119,16 +121,21 @@ class GenerateTab:
         )
         form.size.input(_pick_size, inputs=form.size, outputs=[width, height], **QUIET)
         # Each side only rounds itself: the other may be being typed just now.
+        settings = self.services.settings
         for side, snap in ((width, _snap_width), (height, _snap_height)):
             side.blur(
-                snap, inputs=[model, width, height], outputs=[side, form.size], **QUIET
+                partial(snap, settings),
+                inputs=[model, width, height],
+                outputs=[side, form.size],
+                **QUIET,
             )
         frames = form.fields["num_frames"]
-        frames.release(_snap_frames, inputs=[model, frames], outputs=frames, **QUIET)
+        snap_frames = partial(_snap_frames, settings)
+        frames.release(snap_frames, inputs=[model, frames], outputs=frames, **QUIET)
         length = [frames, form.fields["fps"]]
         for component in length:
             component.change(
-                length_note,
+                partial(length_note, self.services.settings),
                 inputs=[*length, model],
                 outputs=form.length_note,
                 **QUIET,
@@ -178,7 +185,7 @@ class GenerateTab:
 
     def show(self, request: GenerationRequest, **instead: Any) -> Updates:
         """Updates that fill the form from ``request``, with no marks on it."""
-        variant = get_variant(request.model)
+        variant = get_model(request.model, self.services.settings)
         values = {**shown_values(request, self.services), **instead}
         return self.form.mark(self.form.fill(variant, values), [])
 
@@ -207,7 +214,7 @@ class GenerateTab:
                 return self._with_presets(self.show(newest, seed=-1), newest.model)
             except RequestError:  # made with a model that this copy doesn't know
                 pass
-        variants = all_variants().values()
+        variants = all_models(self.services.settings).values()
         missing = self.services.missing
         ready = next((each for each in variants if missing(each) is None), None)
         variant = ready or next(iter(variants))
@@ -218,7 +225,7 @@ class GenerateTab:
     ) -> Updates:
         if model == chosen:  # the list was only left, as a click elsewhere does
             return {self.form.problems: gr.skip()}
-        variant = get_variant(model)
+        variant = get_model(model, self.services.settings)
         updates = self.form.fill(variant, {}, media=False)
         kept = lora_rows.checked(loras, variant, self.services.settings)
         updates[self.form.fields["loras"]] = gr.update(value=kept)
@@ -231,7 +238,7 @@ class GenerateTab:
             accept_licence(str(event._data["licence"]), settings)
         except UserError as error:
             problems = [Problem("model", str(error))]
-        card = licence_card(get_variant(model), settings)
+        card = licence_card(get_model(model, settings), settings)
         return self.form.mark({self.form.licence: card}, problems)
 
     def apply_preset(self, values: Mapping[Component, Any]) -> Updates:
@@ -242,10 +249,10 @@ class GenerateTab:
             return {self.form.problems: gr.skip()}
         settings = self.services.settings
         try:
-            variant = get_variant(str(held["model"]))
+            variant = get_model(str(held["model"]), settings)
             preset = open_preset(file, variant.family, settings)
             shown = {**held, **preset.values}
-            variant = get_variant(str(shown["model"]))
+            variant = get_model(str(shown["model"]), settings)
         except UserError as error:
             return self.form.mark({}, [Problem("", str(error))])
         missing = lora_rows.to_be_fetched(preset, variant.family, settings)
@@ -258,7 +265,7 @@ class GenerateTab:
         held, name = form.read(values), str(values[form.preset_name] or "")
         model = str(held["model"])
         try:
-            family = get_variant(model).family
+            family = get_model(model, settings).family
             file = save_preset(settings.presets, family, name, held)
         except UserError as error:
             return form.mark({}, [Problem("", str(error))])
@@ -307,26 +314,30 @@ def _pick_size(choice: str) -> Any:
     return gr.skip() if choice == sizes.CUSTOM else sizes.parse_size(choice)
 
 
-def _snap_width(model: str, width: float | None, height: float | None) -> Any:
-    snapped = _snap(model, width)
-    return gr.skip() if snapped is None else (snapped, _choice(model, snapped, height))
+# An empty field stays for the user.
 
 
-def _snap_height(model: str, width: float | None, height: float | None) -> Any:
-    snapped = _snap(model, height)
-    return gr.skip() if snapped is None else (snapped, _choice(model, width, snapped))
+def _snap_width(
+    settings: Settings, model: str, width: float | None, height: float | None
+) -> Any:
+    if not width:
+        return gr.skip()
+    variant = get_model(model, settings)
+    snapped = variant.limits.snap_size(round(width))
+    return snapped, sizes.choice_of(variant, snapped, height)
 
 
-def _snap_frames(model: str, frames: float | None) -> Any:
+def _snap_height(
+    settings: Settings, model: str, width: float | None, height: float | None
+) -> Any:
+    if not height:
+        return gr.skip()
+    variant = get_model(model, settings)
+    snapped = variant.limits.snap_size(round(height))
+    return snapped, sizes.choice_of(variant, width, snapped)
+
+
+def _snap_frames(settings: Settings, model: str, frames: float | None) -> Any:
     if not frames:
         return gr.skip()
-    return get_variant(model).limits.snap_frames(round(frames))
-
-
-def _snap(model: str, pixels: float | None) -> int | None:
-    """The nearest that the model can make; an empty field stays for the user."""
-    return get_variant(model).limits.snap_size(round(pixels)) if pixels else None
-
-
-def _choice(model: str, width: object, height: object) -> str:
-    return sizes.choice_of(get_variant(model), width, height)
+    return get_model(model, settings).limits.snap_frames(round(frames))

@@ -13,8 +13,9 @@ from typing import Any
 
 from app.options import Options
 from app.ui.credentials import Credentials, choose_credentials
+from engine.catalogue import all_models
 from engine.errors import MissingWeights, UnreadableFile, UserError
-from engine.family import ModelVariant, all_variants
+from engine.family import ModelVariant
 from engine.loading.download import may_download
 from engine.loading.weights import find_weights
 from engine.loading.weights import missing_weights as missing_weights_of
@@ -103,7 +104,7 @@ def missing_weights(variant: ModelVariant, settings: Settings) -> str | None:
 
 def first_ready_model(settings: Settings) -> str | None:
     """The first model of the list whose files are here."""
-    for model, variant in all_variants().items():
+    for model, variant in all_models(settings).items():
         if missing_weights(variant, settings) is None:
             return model
     return None

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from app.ui.services import Services
-from engine.family import ModelVariant, all_variants
+from engine.catalogue import all_models
+from engine.family import ModelVariant
 from engine.media.frames import save_last_frame
 from engine.media.inputs import Medium, find_medium, rename_media
 from engine.outputs import Output
@@ -70,7 +71,7 @@ def ready_taker(
 ) -> ModelVariant | None:
     """The first model that goes on from ``field`` and whose files are here: of the
     ``preferred`` ones, else of all."""
-    variants = all_variants()
+    variants = all_models(services.settings)
     for model in (*preferred, *variants):
         variant = variants.get(model or "")
         if variant and _goes_on(field, variant) and services.missing(variant) is None:

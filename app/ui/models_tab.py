@@ -12,10 +12,10 @@ from app.models import download_told, size, stock_told
 from app.ui.live import QUIET, Live, Session, Updates
 from app.ui.markup import ON_ACTION, sentence
 from app.ui.services import Services
+from engine.catalogue import all_models, own_models
 from engine.checks import Check
 from engine.downloads import Download
 from engine.errors import UserError
-from engine.family import all_variants
 from engine.loading.inventory import Stock, delete, stock_of
 
 STOCK_SECONDS = 5.0
@@ -55,7 +55,7 @@ class ModelsTab:
         data = event._data or {}
         name, model = str(data.get("action")), str(data.get("model"))
         try:
-            if model in all_variants():
+            if model in all_models(self.services.settings):
                 session.note("models", self._act(name, model))
         except UserError as error:
             session.note("models", sentence(str(error)))
@@ -71,7 +71,7 @@ class ModelsTab:
         if name == "stop-fetch":
             downloads.cancel(model)
             return f"The download of {model} is stopped; what has come is kept."
-        stock = stock_of(all_variants()[model], settings, downloads.choose)
+        stock = stock_of(all_models(settings)[model], settings, downloads.choose)
         if name == "verify":
             self.checks.start(stock)
         elif name == "stop-verify":
@@ -101,9 +101,13 @@ class ModelsTab:
             said = failures.get(model) or verdicts.get(model, "")
             rows.append(_row(stock, coming.get(model), checks.get(model), said))
         total = size(sum_of(self._stocks))
+        broken = "".join(
+            f'<p class="note warn" role="status">{escape(sentence(problem))}</p>'
+            for problem in own_models(self.services.settings).problems.values()
+        )
         return (
             f'<div class="models" role="list"><p class="facts">On this disk: {total}'
-            f"</p>{''.join(rows)}</div>"
+            f"</p>{broken}{''.join(rows)}</div>"
         )
 
     def _look(self) -> list[Stock]:
@@ -114,7 +118,7 @@ class ModelsTab:
             self._looked = (time.monotonic(), downloads.ended())
             self._stocks = [
                 stock_of(variant, settings, downloads.choose)
-                for variant in all_variants().values()
+                for variant in all_models(settings).values()
             ]
         return self._stocks
 

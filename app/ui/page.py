@@ -16,7 +16,7 @@ from app.ui.models_tab import ModelsTab
 from app.ui.progress import generate_label, player
 from app.ui.queue_card import QueueCard
 from app.ui.services import Services
-from engine.family import all_variants
+from engine.catalogue import all_models
 
 REDRAW_SECONDS = 0.7
 HEADER = """
@@ -70,7 +70,7 @@ def build_page(services: Services) -> gr.Blocks:
 
 
 def _build_left(form: Form, live: Live) -> tuple[gr.Button, gr.File]:
-    build_form(form, next(iter(all_variants().values())))
+    build_form(form, next(iter(all_models(form.settings).values())))
     live.add_notices("form")
     generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
     with gr.Accordion("Settings from a finished video", open=False, elem_id="restore"):

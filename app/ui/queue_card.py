@@ -51,7 +51,9 @@ class QueueCard:
             )
         self.live.add("running", self.running, lambda now, _: progress_card(now))
         self.live.add("title", title, lambda now, _: queue_title(now))
-        self.live.add("rows", self.rows, lambda now, _: queue_rows(now))
+        self.live.add(
+            "rows", self.rows, lambda now, _: queue_rows(now, self.services.settings)
+        )
         self.live.add("pause", self.pause, lambda now, _: _pause_label(now))
         self.live.add("clear", self.clear, lambda now, _: _only_if(now.queued))
         self.live.add("save", self.save, lambda now, _: _only_if(now.queued))

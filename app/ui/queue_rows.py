@@ -8,8 +8,9 @@ from html import escape
 from app.reporters import duration
 from app.ui.markup import action, empty, facts, media_words, one_line, sentence
 from app.ui.snapshot import Snapshot
-from engine.family import all_variants
+from engine.catalogue import all_models
 from engine.queue.job import Job, JobStatus, JobStore
+from engine.settings import Settings
 
 MOST_ENDED = 6
 STATUS = {
@@ -21,9 +22,9 @@ STATUS = {
 }
 
 
-def queue_rows(now: Snapshot) -> str:
+def queue_rows(now: Snapshot, settings: Settings) -> str:
     """The running job, the waiting ones in their order, the last that ended."""
-    titles = {variant.id: variant.title for variant in all_variants().values()}
+    titles = {variant.id: variant.title for variant in all_models(settings).values()}
     running = [now.running] if now.running else []
     waiting = [
         _row(

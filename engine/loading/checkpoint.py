@@ -17,6 +17,7 @@ from engine.loading.matching import (
 )
 from engine.loading.reading import read_weights
 from engine.loading.stored import read_stored
+from engine.loading.weights import BASE
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,28 @@ def check_component(
     found = match(kind, read_stored(place), config or {})
     found.check()
     return found
+
+
+def base_config(
+    kind: Any, weights: Mapping[str, Path], component: str
+) -> dict[str, Any]:
+    """The configuration that a component's file has from the model that it is based
+    on, if it is; for ``load_component``. Raises ``UnreadableFile``."""
+    folder = weights.get(f"{component}{BASE}")
+    return {} if folder is None else stored_config(kind, folder)
+
+
+def stored_config(kind: Any, folder: Path) -> dict[str, Any]:
+    """What ``config.json`` in ``folder`` says, for the class ``kind``. Raises
+    ``UnreadableFile``."""
+    try:
+        if is_from_transformers(kind):
+            reader = kind.config_class.from_pretrained
+            return dict(reader(folder, local_files_only=True).to_dict())
+        config = kind.load_config(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise unreadable(folder, error) from error
+    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def load_tokenizer(kind: Any, folder: Path) -> Any:

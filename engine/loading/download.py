@@ -120,7 +120,8 @@ class Goal:
 def goal_of(variant: ModelVariant, settings: Settings) -> Goal:
     """As the settings want it."""
     rate = settings.bandwidth * MIB
-    if settings.download_to == "cache":
+    # The rest of a model of the user's is the app's own, whose place is another.
+    if settings.download_to == "cache" or variant.base_folder:
         return Goal(most_per_second=rate)
     own = settings.root / "ckpts"
     if variant.files:

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.errors import MissingWeights, UnreadableFile
 from engine.family import ModelVariant
+from engine.loading.checkpoint import stored_config
 from engine.loading.layouts.table import is_lora, layout_of, networks_in
 from engine.loading.matching import Match, match, shapes_of
 from engine.loading.networks import class_name, find_class
@@ -128,11 +129,7 @@ def _config_of(name: str, own: Stored) -> dict[str, Any]:
     kind = find_class(name)
     if own.config is None or kind is None:
         return {}
-    if hasattr(kind, "config_class"):
-        config = kind.config_class.from_pretrained(own.config, local_files_only=True)
-        return dict(config.to_dict())
-    config = kind.load_config(own.config, local_files_only=True)
-    return {key: value for key, value in config.items() if not key.startswith("_")}
+    return stored_config(kind, own.config)
 
 
 def _network_report(name: str, found: Match) -> NetworkReport:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.catalogue import all_models
 from engine.errors import UserError
-from engine.family import ModelVariant, WeightFile, all_variants
+from engine.family import ModelVariant, WeightFile
 from engine.loading import hub
 from engine.loading.download import MIB
 from engine.loading.notes import SUMS, find_note, noted_digest
@@ -117,7 +118,7 @@ def deletable(stock: Stock, settings: Settings, choose: Choose) -> list[Path]:
         return []
     needed = {
         file.resolve()
-        for other in all_variants().values()
+        for other in all_models(settings).values()
         if other.id != stock.variant.id and _is_complete(other, settings, choose)
         for file in _files_of(other, settings)
     }

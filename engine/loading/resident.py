@@ -47,7 +47,7 @@ class ResidentModel:
         ``Cancelled``.
         """
         require_licence(variant, self._settings)
-        if self._model is not None and self._model.variant.id == variant.id:
+        if self._model is not None and self._model.variant == variant:
             return self._model
         if self._model is not None:
             # A damaged file of the next one mustn't cost the one that works.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,10 @@ OTHER_APPS_FOLDERS = (
 )
 """In which other apps sort their files by what they are for."""
 
+BASE = "/base"
+"""Behind a component's name: the folder of the model that a user's model is based on,
+whose configuration a file of the user's has."""
+
 ANY_PRECISION: Mapping[str, WeightFile] = {}
 
 
@@ -38,24 +42,24 @@ def find_weights(
     nothing.
 
     ``chosen`` has for each component the choice to be preferred; see ``find_files``.
-    Raises ``MissingWeights`` that names what is missing, the places that were
-    searched, and the command that gets it.
+    A file that stands for a component of another model comes with that one's folder,
+    under the component's name and ``BASE``. Raises ``MissingWeights`` that names what
+    is missing, the places that were searched, and the command that gets it.
     """
     if variant.files:
         found = find_files(variant, settings, chosen)
-        if missing := missing_weights(variant, settings, chosen):
-            raise MissingWeights(_how_to_get_files(variant, settings, missing))
-        return found
+        if lacking := _lacking(variant, found, chosen):
+            raise MissingWeights(_how_to_get_files(variant, settings, lacking))
+        rest = _rest(variant)
+        return found if rest is None else _based(find_weights(rest, settings), found)
     if not variant.folder:
         return {}
     places = folder_places(variant, settings)
     folder = _whole_folder(places)
     if folder is not None:
         own = components_in(folder)
-        if not variant.base_folder:
-            return own
-        base = replace(variant, folder=variant.base_folder, base_folder="")
-        return {**find_weights(base, settings), **own}
+        base = _rest(variant)
+        return own if base is None else {**find_weights(base, settings), **own}
     raise MissingWeights(_how_to_get_folder(variant, settings, places))
 
 
@@ -68,18 +72,45 @@ def missing_weights(
     here, or when it is on no hub. An empty path stands for a whole repository."""
     if variant.files:
         found = find_files(variant, settings, chosen)
-        missing = [
-            chosen.get(component, choices[0])
-            for component, choices in variant.files.items()
-            if component not in found
-        ]
-        return list(dict.fromkeys(missing))  # one file may hold several components
+        lacking = _lacking(variant, found, chosen)
+        rest = _rest(variant)
+        return [file for file in lacking if file.repository] + (
+            [] if rest is None else missing_weights(rest, settings)
+        )
     if (
         variant.hub is None
         or _whole_folder(folder_places(variant, settings)) is not None
     ):
         return []
     return [WeightFile(variant.hub, "", variant.gigabytes)]
+
+
+def _lacking(
+    variant: ModelVariant, found: Collection[str], chosen: Mapping[str, WeightFile]
+) -> list[WeightFile]:
+    missing = [
+        chosen.get(component, choices[0])
+        for component, choices in variant.files.items()
+        if component not in found
+    ]
+    return list(dict.fromkeys(missing))  # one file may hold several components
+
+
+def _based(base: Mapping[str, Path], own: Mapping[str, Path]) -> dict[str, Path]:
+    """``own`` components, and all others of the ``base``."""
+    folders = {
+        f"{name}{BASE}": base[name]
+        for name, place in own.items()
+        if place.is_file() and name in base and base[name].is_dir()
+    }
+    return {**base, **own, **folders}
+
+
+def _rest(variant: ModelVariant) -> ModelVariant | None:
+    """Where a row of ``files`` has its other components, if they don't hold all."""
+    if not variant.base_folder:
+        return None
+    return replace(variant, files={}, folder=variant.base_folder, base_folder="")
 
 
 def find_files(
@@ -154,6 +185,8 @@ def file_places(
         for folder in model_folders(settings):
             yield folder / choice.path
             yield folder / choice.name
+    if not choice.repository:
+        return
     if choice.is_folder:
         snapshot = hub.cached_snapshot(choice.repository)
         if snapshot is not None:
@@ -257,14 +290,18 @@ def _how_to_get_folder(
 def _how_to_get_files(
     variant: ModelVariant, settings: Settings, missing: list[WeightFile]
 ) -> str:
-    names = _listed([f"{file.name} ({file.gigabytes:.1f} GB)" for file in missing])
+    names = _listed([_with_size(file) for file in missing])
     bases = ", ".join(str(base) for base in settings.weights)
-    commands = " && ".join(_how_to_get(file) for file in missing)
-    return (
+    told = (
         f"{variant.id} lacks {names}. They aren't in {bases}, in a folder "
-        f"{variant.folder} there, nor in the Hugging Face cache. Get them with: "
-        f"{commands}"
+        f"{variant.folder} there, nor in the Hugging Face cache"
     )
+    commands = " && ".join(_how_to_get(file) for file in missing if file.repository)
+    return f"{told}. Get them with: {commands}" if commands else told
+
+
+def _with_size(file: WeightFile) -> str:
+    return f"{file.name} ({file.gigabytes:.1f} GB)" if file.gigabytes else file.name
 
 
 def _how_to_get(file: WeightFile) -> str:

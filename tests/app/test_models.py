@@ -72,7 +72,10 @@ def run(start):
     return run
 
 
-def test_a_model_is_fetched_from_the_mirror_and_listed(run, hub):
+def test_a_model_is_fetched_from_the_mirror_and_listed(run, hub, tmp_path):
+    own = tmp_path / "root" / "settings" / "models"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("- no model", "utf-8")
     code, out, err = run("--download", MODEL)
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == f"{MODEL}: on this disk, 3 MB"
@@ -82,6 +85,7 @@ def test_a_model_is_fetched_from_the_mirror_and_listed(run, hub):
     assert code == 0
     [line] = [line for line in out.splitlines() if line.startswith(MODEL)]
     assert line.endswith("on this disk, 3 MB")
+    assert out.splitlines()[-1].endswith("mine.yaml must map keys to values")
     assert run("--verify", MODEL)[1] == f"{MODEL}: 2 files are sound\n"
     assert hub.requests == []
 

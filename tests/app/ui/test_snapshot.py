@@ -137,7 +137,9 @@ def test_paused_queue_says_what_to_press(services: Services) -> None:
 def test_rows_offer_only_what_a_job_allows(services: Services) -> None:
     start(services)
     services.store.add([REQUEST, REQUEST])
-    rows = queue_rows(snapshot.take(services)).split('class="job ')[1:]
+    rows = queue_rows(snapshot.take(services), services.settings).split('class="job ')[
+        1:
+    ]
     actions = [
         [name for name in ("up", "down", "cancel", "retry") if f'n="{name}"' in row]
         for row in rows
@@ -148,7 +150,7 @@ def test_rows_offer_only_what_a_job_allows(services: Services) -> None:
 def test_nothing_yet_says_what_to_do(services: Services) -> None:
     now = snapshot.take(services)
     assert "Write a prompt and press Generate." in player(now)
-    assert "The queue is empty" in queue_rows(now)
+    assert "The queue is empty" in queue_rows(now, services.settings)
     assert progress_card(now) == ""
 
 

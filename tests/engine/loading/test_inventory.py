@@ -44,7 +44,8 @@ def no_choice(_variant):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     monkeypatch.setattr("engine.settings.PROJECT", tmp_path / "project")
-    monkeypatch.setattr(inventory, "all_variants", lambda: {"one": ONE, "two": TWO})
+    models = {"one": ONE, "two": TWO}
+    monkeypatch.setattr(inventory, "all_models", lambda _settings: models)
     with FakeHub({REPOSITORY: dict(FILES)}).serving() as hub:
         ask(monkeypatch, hub.address, tmp_path / "cache")
         yield hub

@@ -1,0 +1,82 @@
+"""A model of the user's own, as docs/models.md shows it, makes videos."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.catalogue import get_model
+from engine.errors import MissingWeights
+from engine.generate import Generator
+from engine.loading.weights import find_weights
+from engine.media.metadata import read_request
+from engine.media.video import read_frames
+from engine.validate import accept
+from tests.documents import blocks, section
+from tests.tiny_wan import write_tiny_wan
+
+EXAMPLE = "my-finetune"
+FILE = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def root(settings, tmp_path):
+    """A data root with the base in tiny, the example's row, and its transformer, which
+    is another one."""
+    (row,) = blocks(section("docs/models.md", "Models of your own"), "yaml")
+    settings.models.mkdir(parents=True)
+    (settings.models / f"{EXAMPLE}.yaml").write_text(row, "utf-8")
+    write_tiny_wan(settings.root / "ckpts" / "demo" / "wan")
+    other = write_tiny_wan(tmp_path / "other", seed=1)
+    (other / "transformer" / FILE).rename(
+        settings.root / "ckpts" / "my_finetune.safetensors"
+    )
+    return settings.root
+
+
+def pixels(settings, model, name, **values):
+    data = {"model": model, "prompt": "a red ball", "seed": 1, "width": 64}
+    small = {"height": 64, "num_frames": 5, "num_inference_steps": 2}
+    request = accept({**data, **small, **values}, folder=None, settings=settings)
+    generator = Generator(settings)
+    try:
+        video = generator.generate(request, settings.outputs / f"{name}.mp4")
+    finally:
+        generator.close()
+    assert read_request(video).model == model
+    return np.stack(list(read_frames(video)))
+
+
+def test_the_documented_model_has_its_own_transformer_and_the_rest_of_its_base(
+    root, settings
+):
+    own = find_weights(get_model(EXAMPLE, settings), settings)
+    base = find_weights(get_model("wan-demo", settings), settings)
+    assert own["transformer"] == root / "ckpts" / "my_finetune.safetensors"
+    assert {**own, "transformer": base["transformer"]} == {
+        **base,
+        "transformer/base": base["transformer"],
+    }
+    ours = load_file(own["transformer"])
+    theirs = load_file(base["transformer"] / FILE)
+    assert any(not torch.equal(ours[name], theirs[name]) for name in theirs)
+
+    made = pixels(settings, EXAMPLE, "own")
+    assert not np.array_equal(made, pixels(settings, "wan-demo", "base"))
+    # What it stands for: the base with that transformer.
+    (root / "ckpts" / "my_finetune.safetensors").rename(base["transformer"] / FILE)
+    assert np.array_equal(made, pixels(settings, "wan-demo", "put in"))
+
+
+def test_its_defaults_are_its_own(root, settings):
+    data = {"model": EXAMPLE, "prompt": "a red ball"}
+    assert accept(data, folder=None, settings=settings).num_inference_steps == 12
+
+
+def test_a_missing_file_is_named_with_where_it_may_lie(root, settings):
+    (root / "ckpts" / "my_finetune.safetensors").unlink()
+    with pytest.raises(MissingWeights) as told:
+        find_weights(get_model(EXAMPLE, settings), settings)
+    assert "my-finetune lacks my_finetune.safetensors." in str(told.value)
+    assert str(root / "ckpts") in str(told.value)
+    assert "Get them with" not in str(told.value)
