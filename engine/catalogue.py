@@ -31,6 +31,8 @@ Row = Mapping[str, Any]
 
 KEYS = tuple(each.name for each in fields(ModelVariant) if each.name != "family")
 
+PLACES = ("id", "folder", "base_folder", "is_offered")
+"""Keys that a user's row has from its file's name and its base."""
 
 NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 
@@ -113,20 +115,25 @@ def _own_row(file: Path, _state: tuple[int, int]) -> ModelVariant:
         raise UnreadableFile(
             f"{file}: base: must be the id of one of the app's models{near}"
         )
-    for component, choices in (row.get("files") or {}).items():
-        for choice in choices or ():
-            path = PurePosixPath(str(choice.get("path", "")))
-            if path.is_absolute() or ".." in path.parts:
-                raise UnreadableFile(
-                    f"{file}: files.{component}: {path} must be a path below a folder "
-                    "of models"
-                )
+    for key in PLACES:
+        if key in row:
+            raise UnreadableFile(f"{file}: {key}: follows from the file's name")
     whole = {**TypeAdapter(ModelVariant).dump_python(base), "id": file.stem}
     if "files" in row and not base.files:
         whole |= {"folder": file.stem, "base_folder": base.folder}
-    for key in ("family", "is_offered"):
-        whole.pop(key)
-    return _variant(merged(whole, row), base.family, type(base.options), file)
+    whole.pop("family")
+    variant = _variant(merged(whole, row), base.family, type(base.options), file)
+    for component, choices in variant.files.items():
+        for choice in choices:
+            for name in (choice.repository, choice.path):
+                _check_below(name, f"{file}: files.{component}")
+    return variant
+
+
+def _check_below(name: str, place: str) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name:
+        raise UnreadableFile(f"{place}: {name} must be a path below a folder of models")
 
 
 def _mapping(file: Path) -> dict[str, Any]:

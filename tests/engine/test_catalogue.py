@@ -217,11 +217,24 @@ def test_a_row_of_single_files_keeps_the_others(settings):
         *(
             (
                 "mine",
-                f"base: wan-demo\nfiles: {{vae: [{{path: {path}}}]}}\n",
+                f"base: wan-demo\nfiles: {{vae: [{{{choice}}}]}}\n",
                 "files.vae: .* must be a path below a folder of models",
             )
-            for path in ("/etc/passwd", "../other/vae.safetensors")
+            for choice in (
+                "path: /etc/passwd",
+                "path: ../other/vae.safetensors",
+                'path: "C:\\\\vae.safetensors"',
+                "repository: ../other, path: vae.safetensors",
+            )
         ),
+        ("mine", "base: wan-demo\nfolder: ../elsewhere\n", "folder: follows from the"),
+        ("mine", "base: wan-demo\nid: other\n", "id: follows from the file's name"),
+        ("mine", "base: wan-demo\nfiles: 3\n", "mine: files: input should be"),
+        ("mine", "base: wan-demo\nfiles: {vae: [3]}\n", "mine: files.vae.0: input"),
+        ("mine", "base: wan-demo\ndefaults: {fps: fast}\n", "defaults: fps: input"),
+        ("mine", "base: [wan-demo]\n", "base: must be the id of one of"),
+        ("mine", "\0", "can't read .*mine.yaml"),
+        ("mine", "", "must map keys to values"),
     ],
 )
 def test_a_broken_file_is_named_and_the_others_stay(settings, name, text, said):
