@@ -345,7 +345,7 @@ def test_nothing_is_downloaded_that_may_not_be(
 @pytest.mark.usefixtures("use_fake_family")
 def test_warming_up_downloads_nothing(hub, settings, monkeypatch):
     variant = replace(get_variant("fake-model"), files=ROW.files)
-    monkeypatch.setattr("engine.generate.get_variant", lambda _: variant)
+    monkeypatch.setattr("engine.generate.get_model", lambda *_: variant)
     with pytest.raises(MissingWeights):
         Generator(settings).warm_up("fake-model")
     assert hub.requests == []
