@@ -74,6 +74,7 @@ class GalleryTab:
         except UserError as error:
             session.note("gallery", str(error))
             return {}
+        session.form_is_used = True
         session.note("form", "The form shows that video's settings.")
         return {**updates, tabs: gr.update(selected="create")}
 
@@ -95,6 +96,7 @@ class GalleryTab:
         except UserError as error:
             session.note("gallery", str(error))
             return {}
+        session.form_is_used = True
         session.note("form", GONE_ON[how])
         return {**updates, tabs: gr.update(selected="create")}
 

@@ -178,6 +178,7 @@ class GenerateTab:
         try:
             request = read_settings_file(Path(file))
             updates = self.show(request)
+            session.form_is_used = True
             session.note("form", f"The form shows the settings of {Path(file).name}.")
         except UserError as error:
             session.note("form", str(error))
@@ -205,9 +206,14 @@ class GenerateTab:
         updates = self.form.mark(self.form.fill(variant, values), [])
         return self._with_presets(updates, variant.id)
 
+    def begin(self, session: Session) -> Updates:
+        """Updates for a page that was just opened; none when the user was faster."""
+        updates = self.latest()
+        return {} if session.form_is_used else updates
+
     def latest(self) -> Updates:
-        """Updates for a page that was just opened: the newest request with a seed
-        still to draw, else the first model whose files are here."""
+        """Updates that show the newest request with a seed still to draw, else the
+        first model whose files are here."""
         newest = self._newest_request()
         if newest is not None:
             try:

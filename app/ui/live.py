@@ -37,6 +37,8 @@ class Session:
     drawn: dict[str, Any] = field(default_factory=dict)
     notices: dict[str, str] = field(default_factory=dict)
     """What the last action led to, by the part of the page that it belongs to."""
+    form_is_used: bool = False
+    """Whether the user has filled the form: what else would fill it comes too late."""
     tiles: int = PAGE
     opened: str | None = None
     """File name of the video shown in full."""

@@ -85,7 +85,7 @@ def _build_left(form: Form, live: Live) -> tuple[gr.Button, gr.File]:
 
 def _wire_clock(page: gr.Blocks, live: Live, create: GenerateTab) -> None:
     def load(session: Session) -> Updates:
-        return {**create.latest(), **live.load(session)}
+        return {**create.begin(session), **live.load(session)}
 
     both: dict[str, Any] = {
         "inputs": live.session,

@@ -250,8 +250,21 @@ def test_new_page_shows_the_newest_request_with_a_seed_still_to_draw(
 ) -> None:
     request = {"model": "fake-model", "prompt": "the last one", "seed": 99}
     services.store.add([GenerationRequest.model_validate(request)])
-    shown = desk.shown(desk.tab.latest())
+    shown = desk.shown(desk.tab.begin(desk.session))
     assert (shown["prompt"], shown["seed"]) == ("the last one", -1)
+
+
+def test_settings_dropped_while_the_page_loads_are_not_overwritten(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps({"model": "fake-model", "prompt": "dropped"}))
+
+    def drop_meanwhile() -> None:
+        desk.tab.restore(str(file), desk.session)
+
+    monkeypatch.setattr(desk.tab, "_newest_request", drop_meanwhile)
+    assert desk.tab.begin(desk.session) == {}
 
 
 def test_new_page_survives_a_request_for_a_model_it_does_not_know(
