@@ -101,10 +101,12 @@ class Downloads:
             self._start_next()
 
     def is_ready(self, job: str, model: str) -> bool:
-        """Whether ``job`` has not to wait for the files of ``model``, which are fetched
-        from now on. It hasn't when they couldn't be fetched: see ``take_failure``."""
+        """Whether the files of ``model`` are here for ``job``; they are fetched from
+        now on, unless that failed: see ``take_failures``."""
         with self._lock:
-            if job in self._failed_jobs or not self._must_come(model):
+            if job in self._failed_jobs:
+                return False
+            if not self._must_come(model):
                 return True
             jobs = self._entries[model].jobs
             if job not in jobs:
@@ -112,10 +114,11 @@ class Downloads:
             self._start_next()
             return False
 
-    def take_failure(self, job: str) -> str | None:
-        """Why the files of ``job`` didn't come; told once."""
+    def take_failures(self) -> dict[str, str]:
+        """Job → why its files didn't come; told once."""
         with self._lock:
-            return self._failed_jobs.pop(job, None)
+            failed, self._failed_jobs = self._failed_jobs, {}
+            return failed
 
     def fetch(self, model: str) -> bool:
         """Fetch what ``model`` lacks, for its own sake; False when it lacks nothing.

@@ -103,7 +103,8 @@ class JobStore(Protocol):
         """The running job is done; ``output`` is its video's absolute path."""
 
     def fail(self, job: str, error: str) -> None:
-        """The running job ended in an error; ``error`` is a sentence."""
+        """The job ended in an error, running or before it could run; ``error`` is a
+        sentence."""
 
     def interrupted(self, job: str, reason: str, *, blame: bool) -> Job:
         """The running job's worker is gone: back to the head of the queue, or to the

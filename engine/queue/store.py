@@ -103,7 +103,7 @@ class SqliteJobStore:
 
     def fail(self, job: str, error: str) -> None:
         with self._changing() as db:
-            self._require(db, job, JobStatus.running)
+            self._require(db, job, JobStatus.queued, JobStatus.running)
             db.execute("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", (job,))
             self._end(db, job, JobStatus.failed, error=error)
 

@@ -165,6 +165,7 @@ class Supervisor:
         if self._child is None and time.monotonic() >= self._start_at:
             self._start_child()
         self._follow_downloads()
+        self._fail_undownloaded()
         if self._is_ready and self._job is None:
             self._start_next_job()
         if self._child is not None:
@@ -250,6 +251,16 @@ class Supervisor:
                     )
                 )
 
+    def _fail_undownloaded(self) -> None:
+        """Jobs whose files didn't come fail at once: they hold up neither the others
+        nor, behind a pause, the news."""
+        for job, error in self.downloads.take_failures().items():
+            failed = Failed(job=job, error=error)
+            with contextlib.suppress(UserError):  # cancelled or removed meanwhile
+                self._store.record(failed)
+                self._store.fail(job, error)
+                self._tell(failed)
+
     def _start_next_job(self) -> None:
         job = self._store.claim(
             lambda job: self.downloads.is_ready(job.id, job.request.model)
@@ -261,9 +272,6 @@ class Supervisor:
         self._job = job
         self._cancelled_at = self._killed_at = None
         if self._finish_if_saved(job):
-            return
-        if (error := self.downloads.take_failure(job.id)) is not None:
-            self._on_event(Failed(job=job.id, error=error))
             return
         self._status = f"running job {job.id}"
         run = Run(job.id, job.request, str(self._output(job)), job.attempts + 1)

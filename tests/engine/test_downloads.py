@@ -168,6 +168,17 @@ def test_what_goes_wrong_fails_the_job_in_words_and_a_retry_begins_anew(app, hub
     assert app.status(job) is JobStatus.done, app.store.get(job).error
 
 
+def test_what_goes_wrong_is_told_at_once_though_the_queue_is_paused(app, hub):
+    hub.refusals["fake/model"] = (403, "GatedRepo")
+    app.store.pause()
+    job, other = app.add("fake-fetched"), app.add("fake-model")
+    app.supervisor.start()
+    app.until(lambda: app.status(job) is JobStatus.failed)
+    assert "wants its terms accepted" in app.store.get(job).error
+    assert [event.job for event in app.store.events(job)] == [job]
+    assert app.status(other) is JobStatus.queued
+
+
 def test_cancelling_the_download_fails_the_jobs_that_wait_for_it(app, hub):
     slow(hub, 60)
     job = app.add("fake-fetched")

@@ -289,7 +289,7 @@ class StoreContract:
         store.finish(done, "/x")
         refused = [
             (lambda: store.finish(queued, "/x"), "is queued; only .* running"),
-            (lambda: store.fail(queued, "x"), "is queued"),
+            (lambda: store.fail(done, "x"), "is done; only .* queued or running"),
             (lambda: store.interrupted(done, "x", blame=True), "is done"),
             (lambda: store.stopped(queued), "is queued"),
             (lambda: store.cancel(done), "is done; only .* queued or running"),
