@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import Problem, RequestError, UnreadableFile
-from engine.family import FORBID_EXTRA, ModelVariant, all_variants, get_variant
+from engine.family import (
+    FORBID_EXTRA,
+    ModelVariant,
+    WeightFile,
+    all_variants,
+    get_variant,
+)
+from engine.loading.address import address_fault, file_name, name_fault
 from engine.request import GenerationRequest
 from engine.settings import Settings
 
@@ -35,6 +42,9 @@ PLACES = ("id", "folder", "base_folder", "is_offered")
 """Keys that a user's row has from its file's name and its base."""
 
 NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -123,11 +133,29 @@ def _own_row(file: Path, _state: tuple[int, int]) -> ModelVariant:
         whole |= {"folder": file.stem, "base_folder": base.folder}
     whole.pop("family")
     variant = _variant(merged(whole, row), base.family, type(base.options), file)
-    for component, choices in variant.files.items():
-        for choice in choices:
-            for name in (choice.repository, choice.path):
-                _check_below(name, f"{file}: files.{component}")
-    return variant
+    files = {
+        component: tuple(_own_file(c, f"{file}: files.{component}") for c in choices)
+        for component, choices in variant.files.items()
+    }
+    return replace(variant, files=files)
+
+
+def _own_file(choice: WeightFile, place: str) -> WeightFile:
+    """``choice`` as it is looked for. Raises ``UnreadableFile`` when it may not be."""
+    if choice.url:
+        fault = "has a repository, too" if choice.repository else ""
+        if fault := fault or address_fault(choice.url):
+            raise UnreadableFile(f"{place}: url: {fault}")
+        choice = replace(choice, path=choice.path or file_name(choice.url))
+        if fault := name_fault(choice.path):
+            raise UnreadableFile(f"{place}: url: {fault}")
+    if choice.sha256 is not None:
+        choice = replace(choice, sha256=choice.sha256.lower())
+        if not SHA256.fullmatch(choice.sha256 or ""):
+            raise UnreadableFile(f"{place}: sha256: must be 64 hexadecimal digits")
+    for name in (choice.repository, choice.path):
+        _check_below(name, place)
+    return choice
 
 
 def _check_below(name: str, place: str) -> None:

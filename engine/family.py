@@ -103,10 +103,20 @@ class WeightFile:
     """``bf16``, ``int8``, ...: how its weights are stored."""
     sha256: str | None = None
     """Of the file; ``None`` takes the hub's own word for it."""
+    url: str = ""
+    """Where it is instead, if it isn't on the hub: ``https://...``."""
+    without: frozenset[str] = frozenset()
+    """Of a whole repository: components whose weights come from elsewhere, and of which
+    only the configuration is wanted."""
 
     @property
     def is_folder(self) -> bool:
         return not PurePosixPath(self.path).suffix
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it can be downloaded."""
+        return bool(self.repository or self.url)
 
     @property
     def name(self) -> str:

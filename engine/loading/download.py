@@ -1,5 +1,5 @@
-"""Fetching a model's files from the hub: into its cache, where other programs find
-them, or into the data folder.
+"""Fetching a model's files: those on the hub into its cache, where other programs find
+them, or into the data folder; those at addresses of the web into the data folder.
 
 The hub's own client (2.4) drops what has arrived when a download stops and compares no
 hashes, so the bytes are fetched here: a file lies beside its place until it is whole
@@ -12,12 +12,11 @@ import contextlib
 import hashlib
 import shutil
 import threading
-import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,9 +24,10 @@ from filelock import FileLock, Timeout
 from engine.errors import Cancelled, MissingWeights
 from engine.family import ModelVariant, WeightFile
 from engine.licences import require_licence
-from engine.loading import hub
+from engine.loading import address, hub
 from engine.loading.hub import RemoteFile
 from engine.loading.notes import note_digest
+from engine.loading.pace import Pace
 from engine.loading.weights import find_weights, missing_weights
 from engine.progress import Progress
 from engine.settings import Settings
@@ -44,15 +44,6 @@ POLL_SECONDS = 0.25
 """Between two looks at the transfer."""
 
 PARTIAL_CONTENT = 206
-
-STALLED_SECONDS = 20.0
-"""Without a byte, a connection is given up and made again."""
-
-PACE_SECONDS = 10.0
-"""A rate is that of the last so many seconds."""
-
-PACE_SLACK = 0.25
-"""So many seconds that nothing came in may be made up for under a limit."""
 
 
 def get_weights(
@@ -98,35 +89,41 @@ def may_download(settings: Settings) -> bool:
 class Goal:
     """Where files go, and how fast they may come."""
 
-    folder: Path | None = None
-    """Below it, or into the hub's cache."""
-    by_repository: bool = True
-    """Whether each repository has a folder of its own in ``folder``."""
+    ckpts: Path = Path("ckpts")
+    """Of the data folder."""
+    into_cache: bool = True
+    """Whether what is on the hub goes into the hub's cache."""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    """Repository → its folder in ``ckpts``, where that isn't called after it."""
     most_per_second: float = 0.0
     """Bytes; 0 is no limit."""
 
-    def place(self, file: RemoteFile) -> Path:
-        if self.folder is None:
-            return file.blob
-        base = self.folder / file.repository if self.by_repository else self.folder
-        return base / file.path
+    def is_cached(self, file: RemoteFile) -> bool:
+        return self.into_cache and file.is_on_hub
 
-    @property
-    def disk(self) -> Path:
+    def place(self, file: RemoteFile) -> Path:
+        if self.is_cached(file):
+            return file.blob
+        return (
+            self.ckpts
+            / self.folders.get(file.repository, file.repository)
+            / (file.path)
+        )
+
+    def disk(self, file: RemoteFile) -> Path:
         """A folder on the disk that must have room."""
-        return self.folder or hub.cache_folder()
+        return hub.cache_folder() if self.is_cached(file) else self.ckpts
 
 
 def goal_of(variant: ModelVariant, settings: Settings) -> Goal:
     """As the settings want it."""
-    rate = settings.bandwidth * MIB
-    # The rest of a model of the user's is the app's own, whose place is another.
-    if settings.download_to == "cache" or variant.base_folder:
-        return Goal(most_per_second=rate)
-    own = settings.root / "ckpts"
-    if variant.files:
-        return Goal(own, most_per_second=rate)
-    return Goal(own / variant.folder, by_repository=False, most_per_second=rate)
+    folder = variant.base_folder or variant.folder
+    return Goal(
+        ckpts=settings.root / "ckpts",
+        into_cache=settings.download_to == "cache",
+        folders={variant.hub: folder} if variant.hub else {},
+        most_per_second=settings.bandwidth * MIB,
+    )
 
 
 def follow(transfer: Transfer, title: str, progress: Progress) -> None:
@@ -170,23 +167,24 @@ class Transfer:
         files = []
         for wanted in self._wanted:
             self._count(0)
-            files += hub.look_up(wanted)
-        missing = [file for file in files if not self._goal.place(file).exists()]
-        total = sum(file.size - _size_of(self._part_of(file)) for file in missing)
-        check_space(total, self._goal.disk)
-        self.total = max(total, 0)
+            files += [address.look_up(wanted)] if wanted.url else hub.look_up(wanted)
+        sizes: Counter[Path] = Counter()
+        for file in files:
+            if not self._goal.place(file).exists():
+                part = part_of(file, self._goal.place(file))
+                sizes[self._goal.disk(file)] += file.size - _size_of(part)
+        for disk, size in sizes.items():
+            check_space(size, disk)
+        self.total = max(sizes.total(), 0)
         for file in files:
             place = self._goal.place(file)
             if not place.exists():
-                fetch(file, place, self._count, self.stop)
-                if self._goal.folder is not None:
-                    note_digest(file, place)
+                digest = fetch(file, place, self._count, self.stop)
+                if not self._goal.is_cached(file):
+                    note_digest(file, place, digest)
             self._count(0)
-            if self._goal.folder is None:
+            if self._goal.is_cached(file):
                 hub.add_to_cache(file)
-
-    def _part_of(self, file: RemoteFile) -> Path:
-        return part_of(file, self._goal.place(file))
 
     def _count(self, size: int) -> None:
         if self.stop.is_set():
@@ -201,39 +199,6 @@ class Transfer:
         most = self._goal.most_per_second
         if most > 0 and self.stop.wait(self.pace.due(size / most)):
             raise Cancelled("nobody wants the files any more")
-
-
-class Pace:
-    """How fast bytes come."""
-
-    def __init__(self) -> None:
-        self._came: deque[tuple[float, int]] = deque()
-        self._due = 0.0
-        self._lock = threading.Lock()
-
-    def came(self, size: int) -> None:
-        with self._lock:
-            self._came.append((time.monotonic(), size))
-            self._forget()
-
-    def due(self, seconds: float) -> float:
-        """How long to wait for what came to have taken ``seconds``, in all."""
-        now = time.monotonic()
-        self._due = max(self._due, now - PACE_SLACK) + seconds
-        return max(self._due - now, 0.0)
-
-    def rate(self) -> float:
-        """Bytes per second, of late."""
-        with self._lock:
-            self._forget()
-            if not self._came:
-                return 0.0
-            gone = time.monotonic() - self._came[0][0]
-            return sum(size for _, size in self._came) / max(gone, 1.0)
-
-    def _forget(self) -> None:
-        while self._came and time.monotonic() - self._came[0][0] > PACE_SECONDS:
-            self._came.popleft()
 
 
 def check_space(size: int, folder: Path) -> None:
@@ -255,27 +220,43 @@ def fetch(
     place: Path,
     count: Callable[[int], None],
     stop: threading.Event,
-) -> None:
-    """Bring the content of ``file`` to ``place``.
+) -> str:
+    """Bring the content of ``file`` to ``place``; returns its hash.
 
     ``count`` is told of the bytes that came, and of those that were thrown away as a
     negative number; it may raise to stop. Raises ``MissingWeights``.
     """
     part = part_of(file, place)
-    with hub.errors_told(file.repository, file.path, place.parent):
+    with _errors_told(file, place.parent):
         part.parent.mkdir(parents=True, exist_ok=True)
         with _alone_with(part, count):
-            if place.exists():  # another program was faster
-                return
-            _complete(file, part, count, stop)
-            if _digest(part, file, count) != file.digest:
-                part.unlink()
-                raise MissingWeights(
-                    f"{file.path} of {file.repository} arrived damaged (its hash is "
-                    "wrong) and was thrown away. Retry; if that doesn't help, a proxy "
-                    "or a mirror may be at fault"
-                )
-            part.replace(place)
+            if not place.exists():  # no other program was faster
+                _complete(file, part, count, stop)
+                _check(part, file, count)
+                part.replace(place)
+            return file.digest or _digest(place, file, count)
+
+
+def _errors_told(file: RemoteFile, folder: Path) -> AbstractContextManager[None]:
+    if file.is_on_hub:
+        return hub.errors_told(file.repository, file.path, folder)
+    return address.errors_told(file.url, folder)
+
+
+def _check(part: Path, file: RemoteFile, count: Callable[[int], None]) -> None:
+    """Throws ``part`` away, and raises ``MissingWeights``, unless it is what ``file``
+    should be."""
+    fault = ""
+    if file.digest and _digest(part, file, count) != file.digest:
+        fault = "its hash is wrong"
+    elif not file.is_on_hub:
+        fault = address.content_fault(part)
+    if fault:
+        part.unlink()
+        raise MissingWeights(
+            f"{file.name} arrived damaged ({fault}) and was thrown away. Retry; if "
+            "that doesn't help, a proxy or a mirror may be at fault"
+        )
 
 
 @contextmanager
@@ -320,21 +301,18 @@ def _append(
     file: RemoteFile, part: Path, start: int, count: Callable[[int], None]
 ) -> None:
     """Ask for what is missing after ``start`` and write it as it comes."""
-    from huggingface_hub import get_session, hf_raise_for_status
-    from huggingface_hub.utils._headers import build_hf_headers
-
-    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    with get_session().stream(
-        "GET", file.url, headers=headers, timeout=STALLED_SECONDS
-    ) as response:
-        hf_raise_for_status(response)
+    opened = hub.opened if file.is_on_hub else address.opened
+    with opened(file.url, start) as response:
         whole = start and response.status_code != PARTIAL_CONTENT
         with part.open("wb" if whole else "ab") as out:
             if whole:  # the server can't go on in the middle
                 count(-start)
             for chunk in response.iter_raw():
+                if out.tell() + len(chunk) > file.size:
+                    raise MissingWeights(
+                        f"{file.name} is larger than its server said. Retry; if that "
+                        "doesn't help, the server is at fault"
+                    )
                 count(len(chunk))
                 out.write(chunk)
 
@@ -348,10 +326,9 @@ def _network_errors() -> tuple[type[Exception], ...]:
 
 def _digest(part: Path, file: RemoteFile, count: Callable[[int], None]) -> str:
     """The hash of ``part`` that ``file`` is known by: sha256, or git's sha1."""
-    if len(file.digest) == len(hashlib.sha256().hexdigest()):
+    digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+    if len(file.digest) != len(digest.hexdigest()):
         digest = hashlib.sha256()
-    else:
-        digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
     with part.open("rb") as content:
         while block := content.read(MIB):
             digest.update(block)
@@ -361,7 +338,9 @@ def _digest(part: Path, file: RemoteFile, count: Callable[[int], None]) -> str:
 
 def part_of(file: RemoteFile, place: Path) -> Path:
     """Where what has come of ``file`` waits until it is whole."""
-    return place.with_name(f"{file.digest}.wgp.incomplete")
+    content = f"{file.url} {file.size} {file.commit}".encode()
+    name = file.digest or hashlib.sha256(content).hexdigest()
+    return place.with_name(f"{name}.wgp.incomplete")
 
 
 def _size_of(part: Path) -> int:

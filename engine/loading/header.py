@@ -16,6 +16,9 @@ from engine.errors import UnreadableFile
 
 LENGTH_BYTES = 8
 
+START_BYTES = LENGTH_BYTES + 1
+"""Tell a safetensors file from others."""
+
 LONGEST_HEADER = 100_000_000
 """In bytes, as the format's own library has it."""
 
@@ -49,10 +52,9 @@ def read_header(file: Path) -> Header:
     """
     try:
         with file.open("rb") as content:
-            start = content.read(LENGTH_BYTES + 1)
-            length = int.from_bytes(start[:LENGTH_BYTES], "little")
+            start = content.read(START_BYTES)
             size = file.stat().st_size
-            _check_start(file, start, length, size)
+            length = check_start(file, start, size)
             text = start[LENGTH_BYTES:] + content.read(length - 1)
     except OSError as error:
         raise UnreadableFile(f"can't read {file}: {error.strerror}") from error
@@ -67,11 +69,17 @@ def read_header(file: Path) -> Header:
     return Header(tensors, metadata)
 
 
-def _check_start(file: Path, start: bytes, length: int, size: int) -> None:
+def check_start(file: Path | str, start: bytes, size: int) -> int:
+    """The length of the header of ``file``, which begins with the ``START_BYTES`` bytes
+    ``start`` and has ``size`` bytes.
+
+    Raises ``UnreadableFile`` that says what the file is instead.
+    """
     if not size:
         raise damaged(file, "it is empty")
+    length = int.from_bytes(start[:LENGTH_BYTES], "little")
     if 2 <= length <= min(LONGEST_HEADER, size) and start.endswith(b"{"):
-        return
+        return length
     other = ""
     if start.startswith((b"\x80", b"PK")):
         other = "a pickled PyTorch file, which could run any program: get the same "
@@ -116,6 +124,6 @@ def _check_extents(
         raise damaged(file, "something follows its last tensor")
 
 
-def damaged(file: Path, what: str) -> UnreadableFile:
+def damaged(file: Path | str, what: str) -> UnreadableFile:
     """Says ``what`` is wrong with the bytes of ``file``, and what to do."""
     return UnreadableFile(f"{file} is damaged: {what}. Get the file again")

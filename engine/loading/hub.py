@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from engine.errors import MissingWeights
 from engine.family import WeightFile
+from engine.loading.stored import WEIGHTS_SUFFIX
+
+if TYPE_CHECKING:
+    import httpx2
 
 SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".jinja"}
 """Of the files that a folder in diffusers layout is loaded from."""
@@ -18,22 +23,36 @@ SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".jinja"}
 INDEX = "model_index.json"
 """Names the components of a repository."""
 
+STALLED_SECONDS = 20.0
+"""Without a byte, a connection is given up and made again."""
+
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the hub, as it is now."""
+    """A file on the hub or elsewhere, as it is now."""
 
     repository: str
+    """On the hub; empty for a file that is elsewhere."""
     path: str
     url: str
     size: int
     """In bytes."""
     digest: str
-    """The sha256 of a large file, git's sha1 of a small one; names it in the cache."""
+    """The sha256 of a large file, git's sha1 of a small one; names it in the cache.
+    Empty when nobody tells it of a file that isn't on the hub."""
     commit: str = ""
     """The state of the repository that it belongs to."""
+
+    @property
+    def is_on_hub(self) -> bool:
+        return bool(self.repository)
+
+    @property
+    def name(self) -> str:
+        """Whose and which file it is, in words."""
+        return f"{self.path} of {self.repository}" if self.is_on_hub else self.path
 
     @property
     def blob(self) -> Path:
@@ -81,14 +100,38 @@ def cached_snapshot(repository: str) -> Path | None:
 def look_up(wanted: WeightFile) -> list[RemoteFile]:
     """The files of ``wanted`` on the hub; of a folder those that it is loaded from, of
     a whole repository (an empty path) those of the components in its index, if it has
-    one.
+    one, less the weights that are to come from elsewhere.
 
     Raises ``MissingWeights`` that says what the hub answered.
     """
     if not wanted.is_folder:
         return [_look_up_file(wanted.repository, wanted.path, wanted.sha256)]
-    paths = _list_folder(wanted.repository, wanted.path)
+    paths = [
+        path
+        for path in _list_folder(wanted.repository, wanted.path)
+        if WEIGHTS_SUFFIX not in path or path.split("/")[0] not in wanted.without
+    ]
     return [_look_up_file(wanted.repository, path) for path in paths]
+
+
+@contextmanager
+def opened(url: str, start: int) -> Iterator[httpx2.Response]:
+    """The hub's answer for the file at ``url`` from the byte ``start`` on."""
+    from huggingface_hub import get_session, hf_raise_for_status
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    headers = {**build_hf_headers(), **asking_for(start)}
+    with get_session().stream(
+        "GET", url, headers=headers, timeout=STALLED_SECONDS
+    ) as response:
+        hf_raise_for_status(response)
+        yield response
+
+
+def asking_for(start: int) -> dict[str, str]:
+    """The headers that ask for a file's bytes from ``start`` on."""
+    headers = {"Accept-Encoding": "identity"}
+    return {**headers, "Range": f"bytes={start}-"} if start else headers
 
 
 def add_to_cache(file: RemoteFile) -> None:

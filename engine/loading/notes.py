@@ -14,13 +14,13 @@ SUMS = "SHA256SUMS"
 """As ``sha256sum`` writes it; the models that come with the app have one."""
 
 
-def note_digest(file: RemoteFile, place: Path) -> None:
+def note_digest(file: RemoteFile, place: Path, digest: str) -> None:
     """Note the hash of ``file``, which lies at ``place`` now, as the hub's client does
     for folders that it has filled."""
     base = place.parents[len(PurePosixPath(file.path).parts) - 1]
     note = base / NOTES / f"{file.path}.metadata"
     note.parent.mkdir(parents=True, exist_ok=True)
-    lines = (file.commit or "0" * 40, file.digest, str(time.time()))
+    lines = (file.commit or "0" * 40, digest, str(time.time()))
     note.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

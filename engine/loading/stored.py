@@ -16,7 +16,8 @@ from engine.loading.header import Header, TensorInfo, read_header
 from engine.loading.quantised import FP8, Weight, fold
 
 WHOLE_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-SUFFIXES = (".safetensors", ".sft", ".gguf")
+WEIGHTS_SUFFIX = ".safetensors"
+SUFFIXES = (WEIGHTS_SUFFIX, ".sft", ".gguf")
 INDEX = ".safetensors.index.json"
 
 PRECISIONS = {"F32": "fp32", "BF16": "bf16", "F16": "fp16", "F64": "fp64"}

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import MissingWeights, UnreadableFile
 from engine.family import ModelVariant, WeightFile
 from engine.loading import hub
-from engine.loading.stored import INDEX, WHOLE_FILES, other_files, parts_of
+from engine.loading.stored import (
+    INDEX,
+    WEIGHTS_SUFFIX,
+    WHOLE_FILES,
+    other_files,
+    parts_of,
+)
 from engine.settings import PROJECT, Settings
 
 OTHER_APPS_FOLDERS = (
@@ -32,6 +38,10 @@ whose configuration a file of the user's has."""
 
 ANY_PRECISION: Mapping[str, WeightFile] = {}
 
+ANY_COMPONENT: Mapping[str, Sequence[WeightFile]] = {}
+
+NOTHING: frozenset[str] = frozenset()
+
 
 def find_weights(
     variant: ModelVariant,
@@ -51,16 +61,24 @@ def find_weights(
         if lacking := _lacking(variant, found, chosen):
             raise MissingWeights(_how_to_get_files(variant, settings, lacking))
         rest = _rest(variant)
-        return found if rest is None else _based(find_weights(rest, settings), found)
-    if not variant.folder:
-        return {}
+        if rest is None:
+            return found
+        return _based(_find_folder(rest, settings, frozenset(variant.files)), found)
+    return _find_folder(variant, settings) if variant.folder else {}
+
+
+def _find_folder(
+    variant: ModelVariant, settings: Settings, without: frozenset[str] = NOTHING
+) -> dict[str, Path]:
+    """The components in its folder, and in its base's; ``without`` the weights of some
+    of them."""
     places = folder_places(variant, settings)
-    folder = _whole_folder(places)
-    if folder is not None:
-        own = components_in(folder)
-        base = _rest(variant)
-        return own if base is None else {**find_weights(base, settings), **own}
-    raise MissingWeights(_how_to_get_folder(variant, settings, places))
+    folder = _whole_folder(places, without)
+    if folder is None:
+        raise MissingWeights(_how_to_get_folder(variant, settings, places, without))
+    own = components_in(folder)
+    base = _rest(variant)
+    return own if base is None else {**find_weights(base, settings), **own}
 
 
 def missing_weights(
@@ -74,15 +92,26 @@ def missing_weights(
         found = find_files(variant, settings, chosen)
         lacking = _lacking(variant, found, chosen)
         rest = _rest(variant)
-        return [file for file in lacking if file.repository] + (
-            [] if rest is None else missing_weights(rest, settings)
+        return [file for file in lacking if file.is_published] + (
+            [] if rest is None else _missing_folder(rest, settings, variant.files)
         )
-    if (
-        variant.hub is None
-        or _whole_folder(folder_places(variant, settings)) is not None
-    ):
+    return _missing_folder(variant, settings)
+
+
+def _missing_folder(
+    variant: ModelVariant,
+    settings: Settings,
+    files: Mapping[str, Sequence[WeightFile]] = ANY_COMPONENT,
+) -> list[WeightFile]:
+    """The repository of ``variant``, if that has to be downloaded, without the weights
+    of components that ``files`` stand for."""
+    without = frozenset(files)
+    places = folder_places(variant, settings)
+    if variant.hub is None or _whole_folder(places, without) is not None:
         return []
-    return [WeightFile(variant.hub, "", variant.gigabytes)]
+    own = sum(file.gigabytes for file in {choices[0] for choices in files.values()})
+    size = max(variant.gigabytes - own, 0.0)
+    return [WeightFile(variant.hub, "", size, without=without)]
 
 
 def _lacking(
@@ -138,9 +167,10 @@ def components_in(folder: Path) -> dict[str, Path]:
     return {part.name: part for part in sorted(folder.iterdir()) if part.is_dir()}
 
 
-def missing_files(folder: Path) -> list[str]:
+def missing_files(folder: Path, without: frozenset[str] = NOTHING) -> list[str]:
     """The files, relative to ``folder``, that its ``model_index.json`` calls for and
-    that aren't there."""
+    that aren't there; weights of the components ``without`` which it will do aren't
+    among them."""
     index = folder / "model_index.json"
     if not index.is_file():
         return [index.name]
@@ -152,7 +182,10 @@ def missing_files(folder: Path) -> list[str]:
     for name, kind in components.items():
         if name.startswith("_") or not isinstance(kind, list) or kind[1] is None:
             continue
-        missing += _missing_in(folder / name, str(kind[1]))
+        lacking = _missing_in(folder / name, str(kind[1]))
+        if name in without:
+            lacking = [file for file in lacking if not file.endswith(WEIGHTS_SUFFIX)]
+        missing += lacking
     return missing
 
 
@@ -215,10 +248,9 @@ def folder_places(variant: ModelVariant, settings: Settings) -> list[Path]:
     return [*places, snapshot] if snapshot else places
 
 
-def _whole_folder(places: list[Path]) -> Path | None:
-    return next(
-        (place for place in places if place.is_dir() and not missing_files(place)), None
-    )
+def _whole_folder(places: list[Path], without: frozenset[str]) -> Path | None:
+    folders = (place for place in places if place.is_dir())
+    return next((each for each in folders if not missing_files(each, without)), None)
 
 
 def _kind_of(component: str) -> str:
@@ -264,27 +296,36 @@ def _missing_in_model(folder: Path) -> list[str]:
 
 
 def _how_to_get_folder(
-    variant: ModelVariant, settings: Settings, places: list[Path]
+    variant: ModelVariant,
+    settings: Settings,
+    places: list[Path],
+    without: frozenset[str],
 ) -> str:
     searched = ", ".join(str(place) for place in places)
     if variant.hub:
         searched += " and the Hugging Face cache"
         target = settings.root / "ckpts" / variant.folder
         remedy = (
-            f"Get the {variant.gigabytes:.0f} GB with: hf download {variant.hub} "
+            f"Get {_whole_size(variant, without)} with: hf download {variant.hub} "
             f"--local-dir {target}"
         )
+        for component in sorted(without):
+            remedy += f' --exclude "{component}/*{WEIGHTS_SUFFIX}*"'
     else:
         remedy = f"They come with the app, in {PROJECT / 'ckpts' / variant.folder}: "
         remedy += "restore that folder from the repository"
     partial = [
-        f"{place} lacks {_listed(missing_files(place))}"
+        f"{place} lacks {_listed(missing_files(place, without))}"
         for place in places
         if place.is_dir()
     ]
     if partial:
         return f"{variant.id} isn't complete: {'; '.join(partial)}. {remedy}"
     return f"the files of {variant.id} aren't in {searched}. {remedy}"
+
+
+def _whole_size(variant: ModelVariant, without: frozenset[str]) -> str:
+    return "them" if without else f"the {variant.gigabytes:.0f} GB"
 
 
 def _how_to_get_files(
@@ -296,7 +337,9 @@ def _how_to_get_files(
         f"{variant.id} lacks {names}. They aren't in {bases}, in a folder "
         f"{variant.folder} there, nor in the Hugging Face cache"
     )
-    commands = " && ".join(_how_to_get(file) for file in missing if file.repository)
+    commands = " && ".join(
+        _how_to_get(file, variant.id) for file in missing if file.is_published
+    )
     return f"{told}. Get them with: {commands}" if commands else told
 
 
@@ -304,7 +347,9 @@ def _with_size(file: WeightFile) -> str:
     return f"{file.name} ({file.gigabytes:.1f} GB)" if file.gigabytes else file.name
 
 
-def _how_to_get(file: WeightFile) -> str:
+def _how_to_get(file: WeightFile, model: str) -> str:
+    if file.url:
+        return f"python wgp.py --download {model}"
     command = f"hf download {file.repository}"
     if file.is_folder:
         return f'{command} --include "{file.path}/*"' if file.path else command

@@ -22,6 +22,7 @@ from engine.loading.download import (
     follow,
     get_weights,
 )
+from engine.loading.pace import PACE_SLACK
 from engine.loading.weights import find_weights
 from engine.progress import Progress
 from engine.settings import PROJECT
@@ -318,7 +319,7 @@ def test_a_limit_holds_within_a_tenth(hub, rate):
     began = time.monotonic()
     transfer.run()
     took = time.monotonic() - began
-    assert took > 0.9 * len(LARGE) / MIB / rate - downloading.PACE_SLACK
+    assert took > 0.9 * len(LARGE) / MIB / rate - PACE_SLACK
     assert took < 1.1 * len(LARGE) / MIB / rate + 1.0
 
 
@@ -403,3 +404,27 @@ def test_a_job_downloads_its_model_and_runs(tmp_path):
     assert list(dict.fromkeys(phases))[:3] == ["download", "load", "encode"]
     assert events[-1]["event"] == "saved"
     assert (tmp_path / "hf" / "hub").is_dir()
+
+
+def test_of_the_base_of_a_model_only_what_its_file_leaves_comes(
+    hub, listener, settings, tmp_path
+):
+    folder = write_layout(tmp_path / "published")
+    hub.files[SMALL.hub] = {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
+    own = {"folder": "row", "base_folder": SMALL.folder}
+    row = replace(SMALL, **own, files={"transformer": (FILE,)})
+    found = get_weights(row, settings, listener.progress, {})
+    assert found["transformer"].read_bytes() == LARGE
+    assert (found["transformer/base"] / "config.json").is_file()
+    wanted = [line for line in hub.requests if f"{SMALL.hub}/resolve" in line]
+    assert any("vae/diffusion_pytorch_model.safetensors" in line for line in wanted)
+    assert not [line for line in wanted if "transformer/diffusion" in line]
+
+    ckpts = settings.model_copy(update={"download_to": "ckpts"})
+    shutil.rmtree(tmp_path / "cache")
+    found = get_weights(row, ckpts, listener.progress, {})
+    assert found["vae"] == settings.root / "ckpts" / SMALL.folder / "vae"

@@ -271,6 +271,33 @@ def test_a_missing_repository_is_to_be_downloaded_as_a_whole(settings):
     assert missing_weights(replace(SMALL, hub=None, folder="x"), settings) == []
 
 
+def test_a_model_on_anothers_base_lacks_only_what_its_file_does_not_stand_for(
+    settings,
+):
+    row = replace(
+        SMALL,
+        folder="mine",
+        base_folder=SMALL.folder,
+        files={"transformer": (WeightFile("", "mine.safetensors", 9.0),)},
+    )
+    mine = write(settings.root / "ckpts" / "mine.safetensors")
+    rest = WeightFile(SMALL.hub, "", 20.0, without=frozenset({"transformer"}))
+    assert missing_weights(row, settings) == [rest]
+    with pytest.raises(MissingWeights, match=r"--exclude .transformer/"):
+        find_weights(row, settings)
+
+    base = settings.root / "ckpts" / SMALL.folder
+    write_layout(base)
+    (base / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    assert missing_weights(row, settings) == []
+    found = find_weights(row, settings)
+    assert found["transformer"] == mine
+    assert found["transformer/base"] == base / "transformer"  # its configuration
+    assert found["vae"] == base / "vae"
+    # The base itself isn't whole.
+    assert missing_weights(SMALL, settings) == [WeightFile(SMALL.hub, "", 29)]
+
+
 @pytest.mark.parametrize("name", ["wan2.1_t2v_fp8_scaled.safetensors", "Q8_0.gguf"])
 def test_a_file_of_ones_own_may_stand_for_a_components(tmp_path, name):
     folder = tmp_path / "model"
