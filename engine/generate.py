@@ -181,7 +181,7 @@ class Generator:
         from engine.sampling.step_cache import DEFAULT_THRESHOLD, steps_forecast
 
         second = getattr(model.pipeline, "transformer_2", None)
-        if multipliers_vary(request.loras, pair=second is not None):
+        if multipliers_vary(request.enabled_loras, pair=second is not None):
             progress.warn(
                 "the step cache is off: a LoRA's multiplier changes between the steps"
             )

@@ -48,6 +48,9 @@ class Lora(BaseModel):
         1.0,
         description="How strongly it acts: a number, or a schedule such as 1,0.5;0.",
     )
+    enabled: bool = Field(
+        True, description="Whether it is used; else it is only remembered."
+    )
 
 
 class GenerationRequest(BaseModel):
@@ -130,6 +133,10 @@ class GenerationRequest(BaseModel):
         allow_inf_nan=False,
         description="The error that forecasts may be expected to make.",
     )
+
+    @property
+    def enabled_loras(self) -> list[Lora]:
+        return [lora for lora in self.loras if lora.enabled]
 
     def with_values(self, **values: object) -> Self:
         """A copy with these fields replaced, checked as a new request is."""

@@ -20,12 +20,13 @@ Shown = dict[str, Any]
 
 
 def in_request(shown: object) -> list[dict[str, Any]]:
-    """The LoRAs that are on, as a request has them. ``shown`` comes from a browser:
-    what isn't a row is left out."""
+    """The LoRAs as a request has them, those that are off disabled. ``shown`` comes
+    from a browser: what isn't a row is left out."""
     return [
         {"name": row["name"], "multiplier": _multiplier(row["multiplier"])}
+        | ({} if row["on"] else {"enabled": False})
         for row in _rows(shown)
-        if row["on"]
+        if row["name"]
     ]
 
 
@@ -59,7 +60,7 @@ def shown_loras(
         {
             "name": lora["name"],
             "multiplier": _text(lora.get("multiplier", 1)),
-            "on": True,
+            "on": lora.get("enabled", True),
         }
         for lora in loras
     ]

@@ -84,7 +84,8 @@ def media_words(request: GenerationRequest) -> str:
 def lora_words(request: GenerationRequest) -> str:
     """``night 0.8, outlines 1,0.5``."""
     return ", ".join(
-        f"{PurePosixPath(lora.name).stem} {lora.multiplier}" for lora in request.loras
+        f"{PurePosixPath(lora.name).stem} {lora.multiplier}"
+        for lora in request.enabled_loras
     )
 
 

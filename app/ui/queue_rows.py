@@ -86,7 +86,7 @@ def _row(
     status = "Downloading" if downloading else STATUS[job.status]
     model = titles.get(job.request.model, job.request.model)
     media = media_words(job.request)
-    count = len(job.request.loras)
+    count = len(job.request.enabled_loras)
     loras = f"{count} LoRA{'s' if count > 1 else ''}" if count else ""
     told = (escape(model), facts(job.request), media, loras)
     known = " · ".join(filter(None, told))

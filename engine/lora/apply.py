@@ -222,9 +222,9 @@ def _chosen(
     model: LoadedModel, request: GenerationRequest, settings: Settings
 ) -> list[Chosen]:
     """The request's LoRAs that act at all."""
-    phases = phases_of(model.variant) if request.loras else ()
+    phases = phases_of(model.variant) if request.enabled_loras else ()
     chosen = []
-    for lora in request.loras:
+    for lora in request.enabled_loras:
         file = find_lora(lora.name, model.variant.family, settings)
         schedule = schedule_of(lora.name, lora.multiplier, len(phases))
         if not schedule.is_zero:

@@ -24,7 +24,7 @@ def lora_problems(
     request: GenerationRequest, variant: ModelVariant, settings: Settings
 ) -> list[Problem]:
     """What is wrong with the request's LoRAs, one sentence for each."""
-    if not request.loras:
+    if not request.enabled_loras:
         return []
     if names_of(variant.family) is None:
         title = get_family(variant.family).title
@@ -32,6 +32,8 @@ def lora_problems(
     problems = []
     seen: set[str] = set()
     for number, lora in enumerate(request.loras, 1):
+        if not lora.enabled:
+            continue
         said = _problem(lora, variant, settings)
         if lora.name in seen:
             said = "is there twice; give one multiplier for both"

@@ -140,10 +140,11 @@ def test_loras_are_found_stacked_kept_and_used(
     expect(page.locator("#preset input")).to_be_visible()
     page.locator("#preset input").click()
     page.get_by_role("option", name="my night").click()
-    expect(chosen(page)).to_have_count(2)
-    assert names(page) == order[1:]
+    expect(chosen(page)).to_have_count(3)
+    assert names(page) == order
+    expect(page.get_by_label(f"Use {order[0]}")).not_to_be_checked()
     expect(strength(page, "night.safetensors")).to_have_value("1,0.5,0")
-    expect(chosen(page).first).to_contain_text("Trigger words: at night")
+    expect(chosen(page).nth(1)).to_contain_text("Trigger words: at night")
     expect(prompt).to_have_value("at night")
 
     for field, value in (("width", "64"), ("height", "64"), ("num_frames", "5")):
@@ -154,10 +155,14 @@ def test_loras_are_found_stacked_kept_and_used(
     expect_status(page, "a red ball at night", "done")
     shoot("made")
     (video,) = (app.root / "outputs").glob("*.mp4")
-    assert [(lora.name, lora.multiplier) for lora in read_request(video).loras] == [
+    request = read_request(video)
+    assert [(lora.name, lora.multiplier) for lora in request.enabled_loras] == [
         (NAMES[0], "1,0.5,0"),
         (NAMES[1], 0.7),
     ]
+    page.reload()
+    expect(page.get_by_label(f"Use {order[0]}")).not_to_be_checked()
+    assert names(page) == order
 
 
 def test_a_wrong_schedule_is_marked_and_dragging_reorders(

@@ -31,7 +31,7 @@ def put(settings):
     return put
 
 
-def test_rows_that_are_on_become_the_request(settings, put):
+def test_rows_become_the_request_and_come_back_off_if_they_were(settings, put):
     loras = [{"name": put("a.safetensors"), "multiplier": "1,0.5"}]
     loras.append({"name": put("b.safetensors")})
     shown = shown_loras(loras, WAN, settings)
@@ -42,7 +42,13 @@ def test_rows_that_are_on_become_the_request(settings, put):
         {"name": "b.safetensors", "multiplier": 1.0},
     ]
     shown["rows"][1]["on"] = False
-    assert [each["name"] for each in in_request(shown)] == ["a.safetensors"]
+    off = in_request(shown)
+    assert [each.get("enabled") for each in off] == [None, False]
+    again = shown_loras(off, WAN, settings)
+    assert [(row["name"], row["on"]) for row in again["rows"]] == [
+        ("a.safetensors", True),
+        ("b.safetensors", False),
+    ]
 
 
 @pytest.mark.parametrize("value", [None, "", [], {"rows": "x"}, {"rows": [1, {}]}])

@@ -87,6 +87,17 @@ def test_multiplier_0_is_bit_equal_to_none(model, put_on):
         assert torch.equal(run(model.network, model.compute), model.plain)
 
 
+def test_a_disabled_one_is_not_even_read(model, tmp_path):
+    off = {"name": "gone.safetensors", "enabled": False}
+    request = GenerationRequest(model="wan-demo", prompt="x", loras=[off])
+    loaded = LoadedModel(
+        get_variant("wan-demo"), SimpleNamespace(transformer=model.network)
+    )
+    progress = Progress("job", lambda event: None)
+    with loras_applied(loaded, request, Settings(root=tmp_path), progress):
+        assert torch.equal(run(model.network, model.compute), model.plain)
+
+
 def test_multipliers_follow_the_steps(model, put_on):
     tensors = everything(model)
     found = {}

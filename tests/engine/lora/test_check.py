@@ -181,6 +181,12 @@ def test_pickled_files_are_never_read(put, refusal, settings):
     assert "no LoRA of this family is called 'style.pt'" in refusal("style.pt")
 
 
+def test_a_disabled_one_is_not_looked_for(put, refusal):
+    off = {"name": "gone.safetensors", "multiplier": ";;", "enabled": False}
+    assert refusal(put(), off) == ""
+    assert refusal({**off, "enabled": True}) != ""
+
+
 def test_the_same_file_twice_is_refused(put, refusal):
     name = put()
     assert "LoRA 2 (style.safetensors): is there twice" in refusal(name, name)
