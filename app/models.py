@@ -14,7 +14,14 @@ from engine.catalogue import all_models, get_model, own_models
 from engine.downloads import Download, Downloads
 from engine.errors import UserError
 from engine.loading.download import MIB
-from engine.loading.inventory import Stock, bytes_to_verify, delete, stock_of, verify
+from engine.loading.inventory import (
+    Stock,
+    bytes_to_verify,
+    delete,
+    stock_of,
+    throw_away,
+    verify,
+)
 from engine.settings import Settings
 
 LINE_SECONDS = 2.0
@@ -29,7 +36,7 @@ def manage_models(options: Options) -> int:
     if options.download is not None:
         return _download(options.download, settings)
     if options.verify is not None:
-        return _verify(options.verify, settings)
+        return _verify(options.verify, settings, repair=options.repair)
     if options.delete is not None:
         return _delete(options.delete, settings, is_sure=options.yes)
     choose = Downloads(settings).choose
@@ -102,13 +109,19 @@ def _download(model: str, settings: Settings) -> int:
         signal.signal(signal.SIGINT, before)
 
 
-def _verify(model: str, settings: Settings) -> int:
+def _verify(model: str, settings: Settings, *, repair: bool) -> int:
     stock = stock_of(get_model(model, settings), settings, Downloads(settings).choose)
     if not stock.files:
         raise UserError(f"nothing of {model} is on this machine")
     verdict = verify(stock, _count_lines(model, bytes_to_verify(stock)))
     _say(f"{model}: {verdict}")
-    return FAILED if verdict.damaged else DONE
+    if not verdict.damaged:
+        return DONE
+    if not repair:
+        _say(f"To fetch them again: --verify {model} --repair")
+        return FAILED
+    throw_away(verdict.damaged, stock, settings)
+    return _download(model, settings)
 
 
 def _count_lines(model: str, total: int) -> Callable[[int], None]:

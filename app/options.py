@@ -34,6 +34,7 @@ class Options:
     """The id of a model to fetch, and below of one to check or to delete."""
     verify: str | None = None
     delete: str | None = None
+    repair: bool = False
     yes: bool = False
 
     @property
@@ -61,6 +62,8 @@ def parse(argv: list[str] | None) -> Options:
         parser.error("--model goes with --inspect FILE")
     if found.inspect is not None and found.process is not None:
         parser.error("--inspect and --process don't go together")
+    if found.verify is None and found.repair:
+        parser.error("--repair goes with --verify ID")
     given = {
         name: value
         for name in Settings.model_fields
@@ -85,6 +88,7 @@ def parse(argv: list[str] | None) -> Options:
         download=found.fetch,
         verify=found.verify,
         delete=found.delete,
+        repair=found.repair,
         yes=found.yes,
         accept_licences=tuple(get_licence(name).name for name in found.accept_licence),
     )
@@ -226,6 +230,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     only.add_argument("--verify", metavar="ID", help="compare its files' hashes")
     only.add_argument(
         "--delete", metavar="ID", help="delete the files that no other model needs"
+    )
+    group.add_argument(
+        "--repair",
+        action="store_true",
+        help="with --verify: fetch what is damaged again",
     )
     group.add_argument(
         "--yes", action="store_true", help="with --delete: don't ask whether to"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from engine.downloads import nobody
 from engine.errors import Cancelled
@@ -33,7 +34,7 @@ class Checks:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._running: dict[str, Check] = {}
-        self._verdicts: dict[str, str] = {}
+        self._verdicts: dict[str, Verdict | str] = {}
 
     def start(self, stock: Stock) -> None:
         """Unless it runs already."""
@@ -59,7 +60,13 @@ class Checks:
     def verdicts(self) -> dict[str, str]:
         """Model → what its last check has found."""
         with self._lock:
-            return dict(self._verdicts)
+            return {model: str(said) for model, said in self._verdicts.items()}
+
+    def damaged(self, model: str) -> tuple[Path, ...]:
+        """The files of ``model`` that its last check has found damaged."""
+        with self._lock:
+            said = self._verdicts.get(model)
+        return said.damaged if isinstance(said, Verdict) else ()
 
     def forget(self, model: str) -> None:
         """Its files are others now."""
@@ -77,5 +84,5 @@ class Checks:
         finally:
             with self._lock:
                 self._running.pop(stock.variant.id, None)
-                self._verdicts[stock.variant.id] = str(said)
+                self._verdicts[stock.variant.id] = said
             self._on_change()

@@ -16,7 +16,7 @@ from engine.catalogue import all_models, own_models
 from engine.checks import Check
 from engine.downloads import Download
 from engine.errors import UserError
-from engine.loading.inventory import Stock, delete, stock_of
+from engine.loading.inventory import Stock, delete, stock_of, throw_away
 
 STOCK_SECONDS = 5.0
 """The disk isn't looked at more often than this unless something has changed."""
@@ -76,6 +76,10 @@ class ModelsTab:
             self.checks.start(stock)
         elif name == "stop-verify":
             self.checks.cancel(model)
+        elif name == "repair":
+            throw_away(self.checks.damaged(model), stock, settings)
+            self.checks.forget(model)
+            downloads.fetch(model)
         elif name == "delete":
             if any(each.model == model for each in downloads.list()):
                 raise UserError(f"{model} is being downloaded; cancel that first")
@@ -99,7 +103,15 @@ class ModelsTab:
         for stock in self._look():
             model = stock.variant.id
             said = failures.get(model) or verdicts.get(model, "")
-            rows.append(_row(stock, coming.get(model), checks.get(model), said))
+            buttons = _buttons(
+                stock,
+                coming.get(model),
+                checks.get(model),
+                is_damaged=bool(self.checks.damaged(model)),
+            )
+            rows.append(
+                _row(stock, coming.get(model), checks.get(model), said, buttons)
+            )
         total = size(sum_of(self._stocks))
         broken = "".join(
             f'<p class="note warn" role="status">{escape(sentence(problem))}</p>'
@@ -148,7 +160,11 @@ def _bar(done: int, total: int) -> str:
 
 
 def _row(
-    stock: Stock, download: Download | None, check: Check | None, said: str
+    stock: Stock,
+    download: Download | None,
+    check: Check | None,
+    said: str,
+    buttons: str,
 ) -> str:
     variant = stock.variant
     note = f'<p class="note">{escape(sentence(said))}</p>' if said else ""
@@ -164,17 +180,23 @@ def _row(
         f'<div class="about"><p class="prompt">{escape(variant.title)}</p>'
         f'<p class="facts">{escape(variant.id)} · {escape(stock_told(stock))}</p>'
         f'{progress}{note}</div><span class="acts">'
-        f"{_buttons(stock, download, check)}</span></div>"
+        f"{buttons}</span></div>"
     )
 
 
-def _buttons(stock: Stock, download: Download | None, check: Check | None) -> str:
+def _buttons(
+    stock: Stock,
+    download: Download | None,
+    check: Check | None,
+    *,
+    is_damaged: bool,
+) -> str:
     model = stock.variant.id
     if download is not None:
         return _button("stop-fetch", "Cancel", model)
     if check is not None:
         return _button("stop-verify", "Cancel", model)
-    buttons = ""
+    buttons = _button("repair", "Repair", model) if is_damaged else ""
     if stock.missing and not stock.is_shipped:
         buttons += _button("fetch", "Download", model)
     if stock.files:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from engine.catalogue import all_models
 from engine.errors import UserError
 from engine.family import ModelVariant, WeightFile
 from engine.loading import hub
-from engine.loading.download import MIB
+from engine.loading.download import MIB, may_download
 from engine.loading.notes import SUMS, find_note, noted_digest
 from engine.loading.weights import file_places, folder_places, missing_weights
 from engine.settings import Settings
@@ -61,7 +61,7 @@ class Verdict:
     def __str__(self) -> str:
         if self.damaged:
             names = ", ".join(file.name for file in self.damaged)
-            return f"damaged: {names}. Delete the model and download it again"
+            return f"damaged: {names}"
         if not self.sound and not self.unknown:
             return "nothing to check is on this machine"
         said = f"{self.sound} files are sound"
@@ -120,7 +120,7 @@ def deletable(stock: Stock, settings: Settings, choose: Choose) -> list[Path]:
         file.resolve()
         for other in all_models(settings).values()
         if other.id != stock.variant.id and _is_complete(other, settings, choose)
-        for file in _files_of(other, settings)
+        for file in (*_files_of(other, settings), *_base_files(other, settings))
     }
     roots = _own_roots(stock.variant, settings)
     return [
@@ -141,7 +141,32 @@ def delete(stock: Stock, settings: Settings, choose: Choose) -> int:
         if stock.files and not stock.is_shipped:
             reason = "other models use its files, or they lie in folders of other apps"
         raise UserError(f"{stock.variant.id} stays: {reason}")
+    return _remove(files, _own_roots(stock.variant, settings))
+
+
+def throw_away(damaged: Sequence[Path], stock: Stock, settings: Settings) -> None:
+    """Delete the ``damaged`` files of the model, so that they can be fetched again.
+
+    Raises ``UserError`` that names the first that may not be deleted; then all stay.
+    """
+    if not may_download(settings):
+        raise UserError("downloads are turned off, so what is damaged stays")
     roots = _own_roots(stock.variant, settings)
+    for file in damaged:
+        if stock.is_shipped and stock.variant.hub is None:
+            raise UserError(
+                f"{file} comes with the app: restore it from the repository"
+            )
+        if not _may_delete(file, roots, settings):
+            raise UserError(
+                f"{file} is damaged and isn't the app's own: get it again there"
+            )
+    _remove(damaged, roots)
+
+
+def _remove(files: Sequence[Path], roots: list[Path]) -> int:
+    """Delete ``files``, and their content in the cache if nothing else uses it; returns
+    how many bytes are free now."""
     freed = _size(tuple(files))
     try:
         for file in files:
@@ -179,6 +204,14 @@ def _files_of(variant: ModelVariant, settings: Settings) -> list[Path]:
             files = (each for each in place.rglob("*") if each.is_file())
             found |= dict.fromkeys(sorted(files))
     return list(found)
+
+
+def _base_files(variant: ModelVariant, settings: Settings) -> Iterator[Path]:
+    """Those of the model that ``variant`` is based on."""
+    if variant.base_folder:
+        base = replace(variant, files={}, folder=variant.base_folder)
+        for place in folder_places(base, settings):
+            yield from (each for each in place.rglob("*") if each.is_file())
 
 
 def _places_of(variant: ModelVariant, settings: Settings) -> Iterator[Path]:

@@ -119,6 +119,17 @@ def test_files_go_into_the_data_folder_if_wanted(run, tmp_path):
     assert place.stat().st_size > SIZE
     assert not list((tmp_path / "hf").rglob("blobs/*"))
     assert run("--verify", MODEL)[1] == f"{MODEL}: 2 files are sound\n"
+    with place.open("r+b") as file:
+        file.write(b"damaged")
+    code, out, _ = run("--verify", MODEL)
+    assert code == 1
+    assert out.splitlines() == [
+        f"{MODEL}: damaged: large.safetensors",
+        f"To fetch them again: --verify {MODEL} --repair",
+    ]
+    code, out, _ = run("--verify", MODEL, "--repair", "--download-to", "ckpts")
+    assert (code, out.splitlines()[-1]) == (0, f"{MODEL}: on this disk, 3 MB")
+    assert run("--verify", MODEL)[1] == f"{MODEL}: 2 files are sound\n"
     code, out, _ = run("--delete", MODEL, answer="no\n")
     assert code == 1
     assert out == f"Delete the files of {MODEL} (3 MB)? Type yes:\nNothing is deleted\n"

@@ -61,8 +61,12 @@ def test_a_model_is_fetched_checked_and_deleted(
         file.seek(5000)
         file.write(os.urandom(8))
     press(page, "Verify")
-    expect(row(page)).to_contain_text("Damaged: large.safetensors. Delete the model")
+    expect(row(page)).to_contain_text("Damaged: large.safetensors.")
     shoot("damaged")
+    press(page, "Repair")
+    expect(row(page).get_by_role("button", name="Repair")).to_have_count(0)
+    expect(row(page)).to_contain_text("on this disk, 8 MB")
+    assert hub.sent > 2 * SIZE
 
     asked: list[str] = []
     page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))

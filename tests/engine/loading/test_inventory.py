@@ -8,7 +8,13 @@ from engine.errors import UserError
 from engine.family import WeightFile, get_variant
 from engine.loading import inventory
 from engine.loading.download import MIB, get_weights
-from engine.loading.inventory import deletable, delete, stock_of, verify
+from engine.loading.inventory import (
+    deletable,
+    delete,
+    stock_of,
+    throw_away,
+    verify,
+)
 from engine.progress import Progress
 from tests.hub_server import FakeHub, ask, safetensors
 
@@ -100,8 +106,14 @@ def test_a_check_finds_the_byte_that_is_wrong(hub, place):
     verdict = verify(stock(ONE, settings), read.append)
     assert [each.name for each in verdict.damaged] == ["one.safetensors"]
     assert verdict.sound == 1
-    assert str(verdict).startswith("damaged: one.safetensors. Delete the model")
+    assert str(verdict) == "damaged: one.safetensors"
     assert hub.requests == []
+    # Repaired by fetching that one again.
+    throw_away(verdict.damaged, stock(ONE, settings), settings)
+    assert stock(ONE, settings).missing == ("one.safetensors",)
+    get(ONE, settings)
+    assert verify(stock(ONE, settings), read.append).sound == 2
+    assert not [line for line in hub.requests if line.startswith(f"GET {SHARED.path}")]
 
 
 def test_a_file_without_a_known_hash_is_told_as_such(hub, settings):
@@ -152,6 +164,9 @@ def test_folders_of_other_apps_are_used_and_never_touched(hub, settings, tmp_pat
     assert found["text_encoder"].parent == comfy / "models" / "text_encoders"
     assert hub.requests == []
     assert deletable(stock(ONE, settings), settings, no_choice) == []
+    theirs = [found["transformer"]]
+    with pytest.raises(UserError, match=r"one\.safetensors is damaged and isn't the"):
+        throw_away(theirs, stock(ONE, settings), settings)
     with pytest.raises(UserError, match="they lie in folders of other apps"):
         delete(stock(ONE, settings), settings, no_choice)
     assert sorted((p, p.stat().st_mtime_ns) for p in comfy.rglob("*")) == before
