@@ -25,7 +25,8 @@ def upsample(pipeline: Any, latents: Tensor, config: LtxConfig) -> Tensor:
     raw = step._denormalize_latents(latents, *scale)
     raw = raw.to(get_module_execution_device(upsampler), upsampler.dtype)
     made = upsampler(raw)
-    if config.adain_factor > 0:
+    has_spread = raw[0, 0].numel() > 1  # one frame of one cell has none
+    if config.adain_factor > 0 and has_spread:
         made = step.adain_filter_latent(None, made, raw, config.adain_factor)
     normal: Tensor = step._normalize_latents(made, *scale)
     return normal.to(latents.device, torch.float32)

@@ -30,7 +30,7 @@ def write_tiny_ltx(folder: Path, *, seed: int = 0, **vae: Any) -> Path:
         scheduler=FlowMatchEulerDiscreteScheduler(),
     ).save_pretrained(folder)
     upsampler = LTXLatentUpsamplerModel(
-        in_channels=CHANNELS, mid_channels=32, num_blocks_per_stage=1
+        in_channels=CHANNELS, mid_channels=64, num_blocks_per_stage=1
     )
     upsampler.save_pretrained(folder / "latent_upsampler")
     return folder

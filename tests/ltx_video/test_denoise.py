@@ -255,3 +255,10 @@ def test_stochastic_steps_end_with_new_noise_of_the_next_level(
     latents = latents_of(model, request_of(width=256, height=256))
     assert seen == pytest.approx(LEVELS, rel=0.06)
     torch.testing.assert_close(latents, torch.zeros_like(latents), rtol=0, atol=1e-5)
+
+
+def test_two_passes_make_a_picture_of_one_cell(two_passes, request_of):
+    request = request_of(
+        model="ltxv-demo-multiscale", width=64, height=64, num_frames=1
+    )
+    assert latents_of(two_passes, request).isfinite().all()
