@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engine.attention.registry import Backend
+from engine.attention.registry import Backend, Machine, prepare
 
 BETTER_BY = 0.05
 """Torch's own choice is given up only for one that is so much faster: timings differ
@@ -54,7 +54,7 @@ def machine_name(device: str, head_dim: int, installed: Mapping[str, str]) -> st
 
 
 def time_backends(
-    candidates: Sequence[Backend], device: str, head_dim: int
+    candidates: Sequence[Backend], device: str, head_dim: int, machine: Machine
 ) -> dict[str, float]:
     """Median seconds of each on ``device``, a CUDA one, in bfloat16."""
     import torch
@@ -64,10 +64,10 @@ def time_backends(
         inputs = [
             torch.randn(shape, device=device, dtype=torch.bfloat16) for _ in range(3)
         ]
-        return {each.name: _seconds(each, inputs) for each in candidates}
+        return {each.name: _seconds(each, inputs, machine) for each in candidates}
 
 
-def _seconds(backend: Backend, inputs: Sequence[Any]) -> float:
+def _seconds(backend: Backend, inputs: Sequence[Any], machine: Machine) -> float:
     from diffusers.models.attention_dispatch import (
         AttentionBackendName,
         dispatch_attention_fn,
@@ -76,6 +76,7 @@ def _seconds(backend: Backend, inputs: Sequence[Any]) -> float:
     name = AttentionBackendName(backend.diffusers)
     times: list[float] = []
     try:
+        prepare(backend, machine)
         for _ in range(RUNS + 1):
             begin, end = _events()
             begin.record()
@@ -83,7 +84,13 @@ def _seconds(backend: Backend, inputs: Sequence[Any]) -> float:
             end.record()
             end.synchronize()
             times.append(begin.elapsed_time(end) / 1000)
-    except (RuntimeError, ValueError, TypeError):  # this GPU refuses it after all
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        ImportError,
+        OSError,
+    ):  # this GPU refuses it after all
         return math.inf
     return median(times[1:])  # the first one warms up
 

@@ -6,7 +6,7 @@ All run through diffusers' own dispatcher. The module loads no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 from engine.errors import UserError
@@ -21,9 +21,8 @@ class Backend:
     diffusers: str
     """Diffusers' name for it."""
     title: str
-    package: str = ""
-    oldest: tuple[int, ...] = ()
-    """The first version of the package that diffusers takes."""
+    packages: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The first version that is taken of each package; any one of them is enough."""
     capabilities: frozenset[tuple[int, int]] | None = None
     """CUDA compute capabilities that it has kernels for; ``None`` runs everywhere."""
     takes_masks: bool = True
@@ -39,6 +38,9 @@ AMPERE_ON = frozenset(
 )
 TURING_ON = AMPERE_ON | {(7, 5)}
 HOPPER = frozenset({(9, 0)})
+
+FLASH3 = {"fa3-fwd": (0, 0, 3), "flash-attn-3": (3,)}
+"""The first is the forward pass alone, built for CUDA 13 and any torch since 2.10."""
 
 BACKENDS = (
     Backend("sdpa", "native", "torch's own choice of its kernels"),
@@ -62,27 +64,26 @@ BACKENDS = (
         "flash",
         "flash",
         "FlashAttention 2",
-        "flash-attn",
-        (2, 6, 3),
+        {"flash-attn": (2, 6, 3)},
         AMPERE_ON,
         takes_masks=False,
     ),
+    # What is masked goes to torch's own; most models mask their prompts only.
+    Backend("flash3", "_flash_3", "FlashAttention 3", FLASH3, HOPPER),
     Backend(
-        "flash3",
-        "_flash_3",
-        "FlashAttention 3",
-        "flash-attn-3",
-        (3,),
+        "flash3-fp8",
+        "_flash_varlen_3",
+        "FlashAttention 3, in 8 bits",
+        FLASH3,
         HOPPER,
-        takes_masks=False,
+        is_exact=False,
     ),
     # It is fetched from the hub at its first use, which must be asked for.
     Backend(
         "flash4",
         "flash_4_hub",
         "FlashAttention 4",
-        "kernels",
-        (0, 12, 3),
+        {"kernels": (0, 12, 3)},
         HOPPER | {(10, 0), (10, 3)},
         takes_masks=False,
         is_automatic=False,
@@ -92,13 +93,12 @@ BACKENDS = (
         "sage",
         "sage",
         "SageAttention 2, in 8 bits",
-        "sageattention",
-        (2, 1, 1),
+        {"sageattention": (2, 1, 1)},
         frozenset({(8, 0), (8, 6), (8, 9), (9, 0), (12, 0)}),
         takes_masks=False,
         is_exact=False,
     ),
-    Backend("xformers", "xformers", "xFormers", "xformers", (0, 0, 29), TURING_ON),
+    Backend("xformers", "xformers", "xFormers", {"xformers": (0, 0, 29)}, TURING_ON),
 )
 
 ALIASES = {"sage2": "sage", "flash2": "flash"}
@@ -123,12 +123,14 @@ def available(machine: Machine, *, masks: bool) -> list[Backend]:
 
 def why_not(backend: Backend, machine: Machine, *, masks: bool) -> str:
     """Why it doesn't run, in words; empty when it does."""
-    if backend.package:
-        oldest = ".".join(str(number) for number in backend.oldest)
-        found = machine.installed.get(backend.package)
-        if found is None or _numbers(found) < backend.oldest:
-            has = f", and {found} is installed" if found else ""
-            return f"it needs the package {backend.package} {oldest} or later{has}"
+    if backend.packages and package_of(backend, machine) is None:
+        wanted = " or ".join(
+            f"{name} {'.'.join(map(str, oldest))}"
+            for name, oldest in backend.packages.items()
+        )
+        found = [machine.installed.get(name) for name in backend.packages]
+        has = "".join(f", and {each} is installed" for each in found if each)
+        return f"it needs the package {wanted} or later{has}"
     if masks and not backend.takes_masks:
         return "it takes no attention masks, which this model needs"
     if backend.capabilities is None:
@@ -139,6 +141,25 @@ def why_not(backend: Backend, machine: Machine, *, masks: bool) -> str:
         shown = "{}.{}".format(*machine.capability)
         return f"it has no kernels for a GPU of compute capability {shown}"
     return ""
+
+
+def package_of(backend: Backend, machine: Machine) -> str | None:
+    """The installed package that it runs by, the first that is new enough."""
+    for name, oldest in backend.packages.items():
+        found = machine.installed.get(name)
+        if found is not None and _numbers(found) >= oldest:
+            return name
+    return None
+
+
+def prepare(backend: Backend, machine: Machine) -> None:
+    """Whatever it needs before diffusers can call it. Raises ``ImportError``,
+    ``OSError`` or ``RuntimeError`` when its package doesn't fit this torch."""
+    package = package_of(backend, machine)
+    if package in FLASH3:
+        from engine.attention.flash3 import register
+
+        register(package)
 
 
 def find(asked: str, machine: Machine, *, masks: bool) -> Backend:
@@ -168,7 +189,7 @@ def refused(asked: str, why: str, machine: Machine, *, masks: bool) -> UserError
 def installed_packages() -> dict[str, str]:
     """Versions of those that backends need."""
     versions = {}
-    for package in {each.package for each in BACKENDS if each.package}:
+    for package in {name for each in BACKENDS for name in each.packages}:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

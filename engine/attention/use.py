@@ -20,6 +20,7 @@ from engine.attention.registry import (
     available,
     find,
     installed_packages,
+    prepare,
     refused,
 )
 
@@ -79,6 +80,7 @@ def _use(denoiser: Any, asked: str, device: str, root: Path | None) -> None:
     level = logger.level
     logger.setLevel(logging.ERROR)  # it says that the feature is experimental
     try:
+        prepare(backend, machine)
         denoiser.set_attention_backend(backend.diffusers)
     except (ValueError, RuntimeError, ImportError, OSError) as error:
         raise refused(asked, str(error), machine, masks=masks) from error
@@ -99,6 +101,6 @@ def _choose(
     seconds = measured(
         root / MEASUREMENTS if root else None,
         machine_name(device, head_dim, machine.installed),
-        lambda: time_backends(timed, device, head_dim),
+        lambda: time_backends(timed, device, head_dim, machine),
     )
     return fastest(candidates, seconds)

@@ -19,6 +19,7 @@ ALL = {
     "xformers": "0.0.35+cu128",
 }
 TORCH = ["sdpa", "sdpa-cudnn", "sdpa-flash", "sdpa-efficient", "sdpa-math"]
+FLASH3 = ["flash3", "flash3-fp8"]
 UNMASKED = ["sdpa", "sdpa-cudnn", "sdpa-efficient", "sdpa-math"]
 
 
@@ -38,12 +39,13 @@ UNMASKED = ["sdpa", "sdpa-cudnn", "sdpa-efficient", "sdpa-math"]
         ((9, 0), {"sageattention": "2.1.1"}, False, [*TORCH, "sage"]),
         ((9, 0), {"flash-attn": "2.6.2"}, False, TORCH),
         ((8, 9), ALL, False, [*TORCH, "flash", "sage", "xformers"]),
-        ((9, 0), ALL, True, [*UNMASKED, "xformers"]),
+        ((9, 0), ALL, True, [*UNMASKED, *FLASH3, "xformers"]),
+        ((9, 0), {"fa3-fwd": "0.0.3"}, False, [*TORCH, *FLASH3]),
         (
             (9, 0),
             ALL,
             False,
-            [*TORCH, "flash", "flash3", "flash4", "sage", "xformers"],
+            [*TORCH, "flash", *FLASH3, "flash4", "sage", "xformers"],
         ),
     ],
 )
@@ -58,7 +60,11 @@ def test_diffusers_knows_each_and_wants_the_same_versions():
         assert (
             AttentionBackendName(each.diffusers) in _AttentionBackendRegistry._backends
         )
-    ours = {each.name: ".".join(map(str, each.oldest)) for each in BACKENDS}
+    ours = {
+        each.name: ".".join(map(str, oldest))
+        for each in BACKENDS
+        for oldest in each.packages.values()
+    }
     assert ours["sage"] == attention_dispatch._REQUIRED_SAGE_VERSION
     assert ours["flash"] == attention_dispatch._REQUIRED_FLASH_VERSION
     assert ours["xformers"] == attention_dispatch._REQUIRED_XFORMERS_VERSION

@@ -32,7 +32,7 @@ def on_a_gpu(monkeypatch):
     """As if there were a GPU, with these timings; returns what was timed."""
     timed = []
 
-    def time_backends(candidates, device, head_dim):
+    def time_backends(candidates, device, head_dim, _machine):
         timed.append((device, head_dim, [each.name for each in candidates]))
         return {each.name: 1.0 for each in candidates} | {"sdpa-cudnn": 0.5}
 
