@@ -30,7 +30,7 @@ from tests.tiny_wan import make_vae, write_tiny_wan
 
 QUIET = Progress("test")
 SECONDS = 1
-"""Of this process: others may be at work on the machine."""
+TRIES = 3
 FILE = "diffusion_pytorch_model.safetensors"
 ROW = get_variant("wan-demo")
 OTHER = replace(ROW, id="other", folder="other")
@@ -260,16 +260,26 @@ DAMAGES = {
 }
 
 
+def refusal(resident):
+    """What is said of the other model, within a second. Counted is the time of this
+    process, and the best of a few tries: the first may import a library, and a
+    machine with much else to do slows all down."""
+    taken = []
+    while not taken or (taken[-1] >= SECONDS and len(taken) < TRIES):
+        began = time.process_time()
+        with pytest.raises(UnreadableFile) as caught:
+            resident.get(OTHER, QUIET)
+        taken.append(time.process_time() - began)
+    assert min(taken) < SECONDS
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_it_is_refused_at_once_and_the_loaded_model_is_kept(resident, folder, damage):
     loaded = resident.get(ROW, QUIET)
     make, said = DAMAGES[damage]
     make(folder)
-    began = time.process_time()
-    with pytest.raises(UnreadableFile) as caught:
-        resident.get(OTHER, QUIET)
-    assert time.process_time() - began < SECONDS
-    message = str(caught.value)
+    message = refusal(resident)
     assert said in message
     assert str(folder) in message
     assert "Traceback" not in message
@@ -283,10 +293,7 @@ def test_values_that_are_no_numbers_are_refused_as_they_are_read(
     resident, folder, value
 ):
     poisoned(value)(folder)
-    began = time.process_time()
-    with pytest.raises(UnreadableFile, match=r"to_q\.weight has values that are no"):
-        resident.get(OTHER, QUIET)
-    assert time.process_time() - began < SECONDS
+    assert "to_q.weight has values that are no numbers" in refusal(resident)
     assert resident.get(ROW, QUIET).variant is ROW
 
 
