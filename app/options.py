@@ -139,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sidecar", action="store_true", default=None, help=described["sidecar"]
     )
     _add_download_options(data, described)
+    data.add_argument("--fp8", action="store_true", default=None, help=described["fp8"])
     data.add_argument("--verbose", type=int, metavar="N", help=described["verbose"])
     _add_licence_option(data)
     _add_process_options(parser)

@@ -30,6 +30,9 @@ class Settings(BaseModel):
     attention: str = Field("auto", description="attention backend")
     gpu: str = Field("", description="device, such as cuda:1 or cpu; empty chooses")
     compile: bool = Field(False, description="compile the transformer's blocks")
+    fp8: bool = Field(
+        False, description="large layers in 8-bit floats; changes videos a little"
+    )
     download: bool = Field(True, description="download a model's missing files")
     offline: bool = Field(False, description="never open a connection to other hosts")
     bandwidth: float = Field(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from engine.attention.use import DENOISERS
 
+COMPILED = "compiled"
+"""In the data folder: what was compiled, for the next start."""
 
-def compile_blocks(pipeline: Any) -> None:
+
+def compile_blocks(pipeline: Any, root: Path) -> None:
     """Compile the denoisers' repeated blocks at their first use, which takes a while
-    once and makes every step faster."""
+    once for each size of video and makes every step faster. The results are kept below
+    ``root``, unless torch's own variable names another folder."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(root / COMPILED))
     for name in DENOISERS:
         denoiser = getattr(pipeline, name, None)
         if denoiser is not None:

@@ -121,18 +121,28 @@ def place(
     if device.startswith("cuda"):
         profile = _profile_for(pipeline, device, settings, progress)
         if profile is not None:
-            if settings.compile:
-                progress.warn(f"memory profile {profile} runs without compilation")
+            if settings.compile or settings.fp8:
+                progress.warn(
+                    f"memory profile {profile} runs without {_left_out(settings)}"
+                )
             manager = _place_by_mmgp(pipeline, profile)
             slots = LoraSlots(manager)
             return LoadedModel(
                 variant, pipeline, device, manager.release, slots, profile
             )
+    if settings.fp8:
+        from engine.loading.fp8 import use_fp8
+
+        use_fp8(pipeline, device)
     if device != "cpu":
         pipeline = _move(pipeline, device, progress)
-    if settings.compile:
-        compile_blocks(pipeline)
+    if settings.compile or settings.fp8:  # uncompiled, rounding takes what it saves
+        compile_blocks(pipeline, settings.root)
     return LoadedModel(variant, pipeline, device)
+
+
+def _left_out(settings: Settings) -> str:
+    return "products in 8 bits" if settings.fp8 else "compilation"
 
 
 def _move(pipeline: Any, device: str, progress: Progress) -> Any:

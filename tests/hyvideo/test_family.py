@@ -67,7 +67,7 @@ def test_attention_needs_no_mask_so_that_fast_kernels_can_be_chosen(tiny_folder_
 
 
 @pytest.mark.parametrize("row", ["hyvideo-demo", "hunyuan-video-t2v"])
-def test_every_block_is_compiled(tiny_folder_of, row, monkeypatch):
+def test_every_block_is_compiled(tiny_folder_of, row, monkeypatch, tmp_path):
     variant = get_variant(row)
     weights = components_in(tiny_folder_of(row))
     pipeline = FAMILY.load(variant, weights, "float32", lambda name: None)
@@ -77,7 +77,8 @@ def test_every_block_is_compiled(tiny_folder_of, row, monkeypatch):
         compiled.append(module)
 
     monkeypatch.setattr(torch.nn.Module, "compile", note)
-    compile_blocks(pipeline)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    compile_blocks(pipeline, tmp_path)
     transformer = pipeline.transformer
     assert compiled == [
         *transformer.transformer_blocks,
