@@ -1,5 +1,4 @@
-"""Makes videos: serves the page, runs a file of requests with ``--process``, or says
-with ``--inspect`` what a file is."""
+"""Makes videos: serves the page, or does what an option asks for instead."""
 
 from __future__ import annotations
 
@@ -8,7 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-# Read by libraries when they are imported, in this process and in the worker's.
+from app.options import Options, parse
+from engine.errors import UserError
+from engine.licences import accept_licence
+
+# Read by libraries when they are imported, here and in the worker's process.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -17,36 +20,40 @@ def main(
     argv: list[str] | None = None, worker: Callable[..., Any] | None = None
 ) -> int:
     """Exit code of the command line ``argv``; ``worker`` runs in the child process."""
-    from app.options import parse
-    from engine.errors import UserError
-    from engine.licences import accept_licence
-
     try:
         options = parse(argv)
         if options.settings.offline:  # read by the hub's client, as above
             os.environ["HF_HUB_OFFLINE"] = "1"
         for licence in options.accept_licences:
             accept_licence(licence, options.settings)
-        if options.process is not None:
-            from app.cli import process
-
-            return process(options, worker)
-        if options.inspect is not None:
-            from app.inspect import inspect
-
-            return inspect(options)
-        if options.is_about_models:
-            from app.models import manage_models
-
-            return manage_models(options)
-        from app.ui.launch import serve
-
-        return serve(options, worker)
+        return _run(options, worker)
     except UserError as error:
         sys.stderr.write(f"wgp: {error}\n")
         return 2
     except KeyboardInterrupt:  # before anything ran
         return 130
+
+
+def _run(options: Options, worker: Callable[..., Any] | None) -> int:
+    if options.process is not None:
+        from app.cli import process
+
+        return process(options, worker)
+    if options.inspect is not None:
+        from app.inspect import inspect
+
+        return inspect(options)
+    if options.is_about_models:
+        from app.models import manage_models
+
+        return manage_models(options)
+    if options.clean_media:
+        from app.media import clean_media
+
+        return clean_media(options)
+    from app.ui.launch import serve
+
+    return serve(options, worker)
 
 
 if __name__ == "__main__":

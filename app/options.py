@@ -36,6 +36,7 @@ class Options:
     delete: str | None = None
     repair: bool = False
     yes: bool = False
+    clean_media: bool = False
 
     @property
     def is_about_models(self) -> bool:
@@ -56,8 +57,10 @@ def parse(argv: list[str] | None) -> Options:
     """
     parser = _parser()
     found = parser.parse_args(argv)
-    if found.process is None and (found.output_dir or found.dry_run or found.json):
-        parser.error("--output-dir, --dry-run and --json go with --process FILE")
+    if found.process is None and (found.output_dir or found.json):
+        parser.error("--output-dir and --json go with --process FILE")
+    if found.process is None and not found.clean_media and found.dry_run:
+        parser.error("--dry-run goes with --process FILE or --clean-media")
     if found.inspect is None and found.model:
         parser.error("--model goes with --inspect FILE")
     if found.inspect is not None and found.process is not None:
@@ -90,6 +93,7 @@ def parse(argv: list[str] | None) -> Options:
         delete=found.delete,
         repair=found.repair,
         yes=found.yes,
+        clean_media=found.clean_media,
         accept_licences=tuple(get_licence(name).name for name in found.accept_licence),
     )
 
@@ -135,11 +139,11 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--compile", action="store_true", default=None, help=described["compile"]
     )
+    data.add_argument("--fp8", action="store_true", default=None, help=described["fp8"])
     data.add_argument(
         "--sidecar", action="store_true", default=None, help=described["sidecar"]
     )
     _add_download_options(data, described)
-    data.add_argument("--fp8", action="store_true", default=None, help=described["fp8"])
     data.add_argument("--verbose", type=int, metavar="N", help=described["verbose"])
     _add_licence_option(data)
     _add_process_options(parser)
@@ -198,10 +202,17 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
         "--output-dir", type=Path, metavar="DIR", help="where the videos go"
     )
     file.add_argument(
-        "--dry-run", action="store_true", help="only check FILE and show the requests"
+        "--dry-run",
+        action="store_true",
+        help="only check FILE and show the requests, or what would be deleted",
     )
     file.add_argument(
         "--json", action="store_true", help="print one JSON event per line"
+    )
+    file.add_argument(
+        "--clean-media",
+        action="store_true",
+        help="delete input media that nothing has needed for 30 days",
     )
 
 

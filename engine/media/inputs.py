@@ -7,6 +7,7 @@ disk.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
@@ -177,6 +178,8 @@ def _allowed(folder: Path | None, settings: Settings) -> list[Path]:
 def _keep(path: Path, media: Path) -> Path:
     """Copy ``path`` into ``media``, unless it lies there, and return its name there."""
     if path.parent == media.resolve():
+        with contextlib.suppress(OSError):  # it is in use again: see unused.py
+            path.touch()
         return path
     media.mkdir(parents=True, exist_ok=True)
     ending = path.suffix.lower()
