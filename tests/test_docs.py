@@ -44,7 +44,7 @@ def options_of_wgp() -> set[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return set(re.findall(r"--[a-z][a-z-]+", done.stdout)) - {"--help"}
+    return set(re.findall(r"--[a-z][a-z0-9-]+", done.stdout)) - {"--help"}
 
 
 def test_every_option_is_documented_and_no_other() -> None:
@@ -65,7 +65,7 @@ def test_commands_in_the_docs_use_options_that_exist() -> None:
     for file in DOCS:
         commands = re.findall(r"wgp\.py ([^`\n]*)", file.read_text(encoding="utf-8"))
         used = {
-            option for text in commands for option in re.findall(r"--[a-z-]+", text)
+            option for text in commands for option in re.findall(r"--[a-z0-9-]+", text)
         }
         assert used <= known, name_of(file)
 
