@@ -64,7 +64,7 @@ def make_networks() -> dict[str, Any]:
     )
     from transformers import T5Config, T5EncoderModel
 
-    from ltx_video.variants import VAE_CONFIG
+    from engine.loading.layouts.ltx import RECENT_VAE
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
@@ -88,7 +88,7 @@ def make_networks() -> dict[str, Any]:
                 cross_attention_dim=4096,
                 caption_channels=4096,
             ),
-            "vae": AutoencoderKLLTXVideo(**VAE_CONFIG),
+            "vae": AutoencoderKLLTXVideo(**RECENT_VAE),
             "latent_upsampler": LTXLatentUpsamplerModel(),
         }
     torch.set_default_dtype(torch.float32)

@@ -17,7 +17,7 @@ from engine.family import (
 from engine.loading.checkpoint import base_config, load_component, load_tokenizer
 from engine.request import GenerationRequest
 from ltx_video.config import check_together
-from ltx_video.variants import VAE_CONFIG, VARIANTS, config_of, options_of
+from ltx_video.variants import VARIANTS, config_of, options_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,11 +59,9 @@ class LtxVideoFamily:
         from engine.lora.merge import merge_lora
         from ltx_video.pipeline import LtxPipeline
 
-        def network(
-            name: str, kind: Any, shape: Mapping[str, Any] | None = None
-        ) -> Any:
+        def network(name: str, kind: Any) -> Any:
             on_component(name.replace("_", " "))
-            told = {**(shape or {}), **base_config(kind, weights, name)}
+            told = base_config(kind, weights, name)
             return load_component(kind, weights[name], dtype, told)
 
         in_two_passes = config.second_pass is not None
@@ -76,7 +74,7 @@ class LtxVideoFamily:
             tokenizer=load_tokenizer(AutoTokenizer, weights["tokenizer"]),
             text_encoder=text_encoder,
             transformer=transformer,
-            vae=network("vae", AutoencoderKLLTXVideo, VAE_CONFIG),
+            vae=network("vae", AutoencoderKLLTXVideo),
             scheduler=FlowMatchEulerDiscreteScheduler(),
             latent_upsampler=network("latent_upsampler", LTXLatentUpsamplerModel)
             if in_two_passes

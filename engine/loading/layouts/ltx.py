@@ -10,7 +10,6 @@ from engine.loading.layouts.layout import (
     Sources,
     convert,
     count_blocks,
-    nothing,
     number_rows,
     whole,
 )
@@ -22,6 +21,25 @@ HEADS = 32
 
 RECENT_WIDTH, OLD_WIDTH = 2048, 512
 """Of the published VAEs' last encoder block, since 0.9.5 and before."""
+
+RECENT_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 1024, 2048),
+    "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
+    "decoder_block_out_channels": (256, 512, 1024),
+    "layers_per_block": (4, 6, 6, 2, 2),
+    "decoder_layers_per_block": (5, 5, 5, 5),
+    "spatio_temporal_scaling": (True,) * 4,
+    "decoder_spatio_temporal_scaling": (True,) * 3,
+    "decoder_inject_noise": (False,) * 4,
+    "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+    "upsample_residual": (True,) * 3,
+    "upsample_factor": (2, 2, 2),
+    "timestep_conditioning": True,
+    "decoder_causal": False,
+    "spatial_compression_ratio": 32,
+    "temporal_compression_ratio": 8,
+}
+"""Published since 0.9.5. diffusers' defaults are those of 0.9.0."""
 
 
 def _rename_transformer(shapes: Shapes) -> Sources:
@@ -52,6 +70,12 @@ def _transformer_config(shapes: Shapes) -> dict[str, Any]:
         "caption_channels": shapes["caption_projection.linear_1.weight"][1],
         "num_layers": count_blocks(shapes, "transformer_blocks."),
     }
+
+
+def _vae_config(shapes: Shapes) -> dict[str, Any]:
+    """Shapes tell which of the published ones it is, and no other's configuration."""
+    _, width, *_ = shapes["encoder.conv_out.conv.weight"]
+    return RECENT_VAE if width == RECENT_WIDTH else {}
 
 
 def _upsampler_config(shapes: Shapes) -> dict[str, Any]:
@@ -86,7 +110,7 @@ LAYOUTS = {
         own_mark="latents_mean",
         prefixes=("vae.",),
         rename=_rename_vae,
-        config=nothing,
+        config=_vae_config,
     ),
     "LTXLatentUpsamplerModel": Layout(
         title="LTX latent upsampler",

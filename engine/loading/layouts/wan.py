@@ -14,7 +14,6 @@ from engine.loading.layouts.layout import (
     Sources,
     convert,
     count_blocks,
-    nothing,
     number_rows,
 )
 
@@ -44,6 +43,38 @@ LAYERS = {
     "shortcut.": "conv_shortcut.",
 }
 """Of a residual block: Wan's names → diffusers'."""
+
+# fmt: off
+MEAN_OF_2_2 = (
+    -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382,
+    0.0542, 0.2813, 0.0891, 0.157, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698,
+    0.5109, 0.2665, -0.2108, -0.2158, 0.2502, -0.2055, -0.0322, 0.1109, 0.1567, -0.0729,
+    0.0899, -0.2799, -0.123, -0.0313, -0.1649, 0.0117, 0.0723, -0.2839, -0.2083, -0.052,
+    0.3748, 0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
+)
+STD_OF_2_2 = (
+    0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.499, 0.4818, 0.5013, 0.8158, 1.0344,
+    0.5894, 1.0901, 0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804,
+    0.5833, 1.4146, 0.8986, 0.5659, 0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999,
+    0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944, 0.5726, 1.2042, 0.5458, 1.6887,
+    0.3971, 1.06, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+)
+# fmt: on
+"""Of each channel of the VAE's latents."""
+
+VAE_OF_2_2: dict[str, Any] = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "latents_mean": MEAN_OF_2_2,
+    "latents_std": STD_OF_2_2,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+}
+"""As published. diffusers' defaults are those of 2.1."""
 
 
 def _rename_transformer(shapes: Shapes) -> Sources:
@@ -117,6 +148,13 @@ def _skyreels_config(shapes: Shapes) -> dict[str, Any]:
     return {**_transformer_config(shapes), "inject_sample_info": has_fps}
 
 
+def _vae_config(shapes: Shapes) -> dict[str, Any]:
+    """Shapes tell which of the published ones it is, and no other's configuration."""
+    width, latents = shapes["encoder.conv_in.weight"][0], shapes["post_quant_conv.bias"]
+    is_2_2 = (width, *latents) == (VAE_OF_2_2["base_dim"], VAE_OF_2_2["z_dim"])
+    return VAE_OF_2_2 if is_2_2 else {}
+
+
 PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 
 LAYOUTS = {
@@ -158,6 +196,6 @@ LAYOUTS = {
         own_mark="decoder.mid_block.resnets.0.norm1.gamma",
         prefixes=("vae.",),
         rename=_rename_vae,
-        config=nothing,
+        config=_vae_config,
     ),
 }
