@@ -166,7 +166,8 @@ watch('value', () => setTimeout(() => {
   const field = document.querySelector('.field.invalid');
   if (!props.value || !field) return;
   const input = field.querySelector('textarea, input');
-  if (input) input.focus({preventScroll: true});
+  // A list would open, over what there is to read.
+  if (input && input.role !== 'combobox') input.focus({preventScroll: true});
   field.scrollIntoView({block: 'center'});
 }, 100));
 """

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from app.ui import lora_rows, media_files, pins, sizes
 from app.ui.form import Form
 from app.ui.form_notes import guidance_note, length_note, memory_note
-from app.ui.licence_card import licence_card
+from app.ui.licence_card import licence_card, without_terms
 from app.ui.live import QUIET, Live, Session, Updates
 from app.ui.media_files import shown_values
 from app.ui.services import Services
@@ -166,7 +166,9 @@ class GenerateTab:
             self.services.store.add([request])
             session.note("form")
         except RequestError as error:
-            problems = error.problems
+            settings = self.services.settings
+            variant = all_models(settings).get(values[self.form.fields["model"]])
+            problems = without_terms(error.problems, variant, settings)
         except UserError as error:  # the queue or the media can't be written
             problems = [Problem("", str(error))]
         updates = self.form.mark({}, problems)

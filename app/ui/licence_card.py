@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from app.ui.markup import sentence
-from engine.errors import UserError
+from engine.errors import Problem, UserError
 from engine.family import ModelVariant
 from engine.licences import LICENCES, Licence, accepted_licences, licence_refusal
 from engine.settings import Settings
+
+ASK = "must have its licence accepted first: press I accept"
 
 
 def licence_card(variant: ModelVariant, settings: Settings) -> str:
@@ -30,6 +33,18 @@ def licence_card(variant: ModelVariant, settings: Settings) -> str:
         f'<div class="licence"><p class="note">{_link(address, licence.name)}: '
         f"{escape(licence.limits)}{accepted}</p></div>"
     )
+
+
+def without_terms(
+    problems: Sequence[Problem], variant: ModelVariant | None, settings: Settings
+) -> list[Problem]:
+    """``problems`` of a request, the refusal for want of the licence in a few words:
+    the card has the rest."""
+    refusal = licence_refusal(variant, settings) if variant else None
+    return [
+        Problem(each.field, ASK) if each.message == refusal else each
+        for each in problems
+    ]
 
 
 def _question(licence: Licence, address: str) -> str:

@@ -4,6 +4,7 @@ import json
 
 from playwright.sync_api import Page, expect
 
+from engine.licences import HUNYUAN
 from tests.browser.conftest import Shoot
 from tests.browser.driver import RunningApp, generate, open_page
 from tests.fakes import LIMITED
@@ -26,7 +27,9 @@ def test_accepting_on_the_card_lets_generate_go_on(
     page.locator("#field-prompt textarea").fill("a red square")
     page.locator("#generate").click()
     marked = page.locator("#field-model.invalid")
-    expect(marked).to_contain_text("is under the Tencent Hunyuan Community License")
+    expect(marked).to_contain_text("must have its licence accepted first")
+    expect(page.get_by_text(HUNYUAN.limits)).to_have_count(1)
+    expect(page.get_by_role("option")).to_have_count(0)
     shoot("asks")
     expect(page.locator("#queue-rows .job")).to_have_count(0)
 

@@ -33,9 +33,11 @@ def test_generate_explains_until_the_button_is_pressed(
     desk: Desk, services: Services
 ) -> None:
     desk.fill(model="fake-limited", prompt="a red square")
-    reasons = desk.reasons(desk.tab.submit(desk.values))
-    assert list(reasons) == ["model"]
-    assert "press I accept on the page" in reasons["model"]
+    refused = desk.tab.submit(desk.values)
+    told = "must have its licence accepted first: press I accept"
+    assert desk.reasons(refused) == {"model": f"Model {told}."}
+    assert told in refused[desk.tab.form.problems]
+    assert HUNYUAN.limits not in refused[desk.tab.form.problems]  # the card has them
     assert services.store.list_jobs() == []
 
     updates = press(desk)
