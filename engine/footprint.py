@@ -20,7 +20,7 @@ TOKEN_BYTES, TOKEN_POWER = 45e3, 0.38
 """A token takes ``TOKEN_BYTES`` × (billions of parameters) ** ``TOKEN_POWER`` while the
 transformer runs: measured were 51 KB at 1.4 billion, 112 to 133 KB at 13 to 14."""
 
-STREAMED_GIB = {2: (1.2, 3.0), 4: (1.2, 3.0), 5: (0.4, 3.0)}
+STREAMED_GIB = {2: (1.2, 3.0), 4: (1.2, 3.0), 5: (0.4, 3.0), 6: (2.0, 3.0)}
 """Memory profile → how much of the transformer and of other parts is on the GPU at
 once."""
 

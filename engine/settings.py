@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +14,7 @@ from engine.errors import UnreadableFile
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-ProfileName = Literal["auto", "1", "2", "3", "4", "5"]
+ProfileName = Literal["auto", "1", "2", "3", "4", "5", "6"]
 
 
 class Settings(BaseModel):
@@ -26,7 +28,7 @@ class Settings(BaseModel):
     )
     server_name: str = Field("127.0.0.1", description="address to serve on")
     server_port: int = Field(7860, ge=0, le=65535, description="port to serve on")
-    profile: ProfileName = Field("auto", description="memory profile, 1 to 5 or auto")
+    profile: ProfileName = Field("auto", description="memory profile, 1 to 6 or auto")
     attention: str = Field("auto", description="attention backend")
     gpu: str = Field("", description="device, such as cuda:1 or cpu; empty chooses")
     compile: bool = Field(False, description="compile the transformer's blocks")
@@ -89,19 +91,36 @@ class Settings(BaseModel):
 def read_settings(file: Path, **options: object) -> Settings:
     """Settings from ``file`` if it exists, overridden by the given options.
 
-    Raises ``UnreadableFile`` that names the file and the key.
+    Raises ``UnreadableFile`` that names the file or the option, and the key.
     """
     stored: dict[str, object] = {}
     if file.exists():
         try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+            stored = json.loads(file.read_bytes())  # bytes may begin with a BOM
+        except OSError as error:
+            raise UnreadableFile(f"can't read {file}: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
             raise UnreadableFile(f"{file} isn't JSON: {error}") from error
         if not isinstance(stored, dict):
             raise UnreadableFile(f"{file} isn't a JSON object")
     try:
         return Settings.model_validate({**stored, **options})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UnreadableFile(f"setting {key!r}: {first['msg']}") from error
+        raise UnreadableFile(_told(error, file, options)) from error
+
+
+def _told(error: ValidationError, file: Path, options: Mapping[str, object]) -> str:
+    """What is wrong with the first wrong value, and where it stands."""
+    first = error.errors()[0]
+    key = str(first["loc"][0])
+    message = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(key, Settings.model_fields, n=1)
+        message = (
+            f"no such setting; did you mean {near[0]!r}?" if near else "no such setting"
+        )
+    return (
+        f"--{key.replace('_', '-')}: {message}"
+        if key in options
+        else f"{file}: {key!r}: {message}"
+    )

@@ -32,6 +32,14 @@ from tests.tiny_wan import write_tiny_wan
 from tests.tiny_wan_rows import write_tiny_row
 
 GIB = 1 << 30
+NOTHING = SimpleNamespace(
+    wait_event=lambda _: None,
+    record=lambda _: None,
+    cudaHostRegister=lambda *_: 0,
+    cudaHostUnregister=lambda _: 0,
+)
+"""Streams, events and the runtime."""
+
 CUDA_FUNCTIONS = {
     "get_device_capability": lambda *_: (9, 0),
     "get_device_properties": lambda *_: SimpleNamespace(total_memory=24 * GIB),
@@ -39,8 +47,10 @@ CUDA_FUNCTIONS = {
     "memory_reserved": lambda *_: 0,
     "memory_allocated": lambda *_: 0,
     "default_stream": lambda *_: None,
-    "current_stream": lambda *_: None,
-    "Stream": lambda *_: None,
+    "current_stream": lambda *_: NOTHING,
+    "Stream": lambda *_: NOTHING,
+    "Event": lambda *_: NOTHING,
+    "cudart": lambda: NOTHING,
     "stream": lambda _: contextlib.nullcontext(),
     "synchronize": lambda *_: None,
     "empty_cache": lambda *_: None,
@@ -98,7 +108,7 @@ def compare(row: str, folder: Path) -> None:
         return family.load(variant, weights, "bfloat16", lambda name: None)
 
     latents, frames = generate(LoadedModel(variant, load()), picture)
-    for profile in ("1", "2", "3", "4", "5"):
+    for profile in ("1", "2", "3", "4", "5", "6"):
         settings = Settings(root=folder, attention="sdpa", profile=profile)
         progress = Progress("job", ignore, never)
         model = offload.place(variant, load(), "cuda:0", settings, progress)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.attention.use import use_attention
+from engine.attention.use import DENOISERS, use_attention
 from engine.errors import UserError
 from engine.family import LoadedModel, ModelVariant
 from engine.loading.interrupt import networks_of
-from engine.loading.kernels import compile_blocks
+from engine.loading.kernels import compile_blocks, keep_compiled
 from engine.progress import Progress
 from engine.settings import Settings
 
@@ -36,6 +36,9 @@ EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 WORKING_BYTES = 10 * GIB
 """What a 480p video needs beside the weights."""
 
+
+STREAMED = 6
+"""The memory profile that needs no mmgp."""
 
 DEEPER = {None: 1, 1: 2, 3: 4, 2: 5, 4: 5}
 """Memory profile → the next one that takes less of the GPU."""
@@ -83,7 +86,8 @@ def choose_placement(
     """The memory profile for weights of these ``sizes``, in bytes per component.
 
     ``profile`` is ``auto`` or a number: 1 keeps one component at a time on the GPU, 2
-    streams it block by block, 3 and 4 do the same with less main memory, 5 with least.
+    streams it block by block, 3 and 4 do the same with less main memory, 5 with least;
+    6 streams every block while the one before it computes.
     ``free_ram`` is counted after loading.
     """
     if profile != "auto":
@@ -118,31 +122,54 @@ def place(
 ) -> LoadedModel:
     """``pipeline`` ready to run on ``device``, placed as its memory allows."""
     use_attention(pipeline, settings.attention, device, settings.root)
+    profile = None
     if device.startswith("cuda"):
         profile = _profile_for(pipeline, device, settings, progress)
-        if profile is not None:
-            if settings.compile or settings.fp8:
-                progress.warn(
-                    f"memory profile {profile} runs without {_left_out(settings)}"
-                )
-            manager = _place_by_mmgp(pipeline, profile)
-            slots = LoraSlots(manager)
-            return LoadedModel(
-                variant, pipeline, device, manager.release, slots, profile
-            )
+    if profile not in (None, STREAMED):
+        if compiles(settings):
+            left_out = "products in 8 bits" if settings.fp8 else "compilation"
+            progress.warn(f"memory profile {profile} runs without {left_out}")
+        manager = _place_by_mmgp(pipeline, profile)
+        slots = LoraSlots(manager)
+        return LoadedModel(variant, pipeline, device, manager.release, slots, profile)
     if settings.fp8:
         from engine.loading.fp8 import use_fp8
 
         use_fp8(pipeline, device)
+    if profile == STREAMED:
+        return _place_by_streaming(variant, pipeline, device, settings)
     if device != "cpu":
         pipeline = _move(pipeline, device, progress)
-    if settings.compile or settings.fp8:  # uncompiled, rounding takes what it saves
+    if compiles(settings):
         compile_blocks(pipeline, settings.root)
     return LoadedModel(variant, pipeline, device)
 
 
-def _left_out(settings: Settings) -> str:
-    return "products in 8 bits" if settings.fp8 else "compilation"
+def compiles(settings: Settings) -> bool:
+    """Whether blocks are compiled: without it, rounding to 8 bits takes what it
+    saves."""
+    return settings.compile or settings.fp8
+
+
+def _place_by_streaming(
+    variant: ModelVariant, pipeline: Any, device: str, settings: Settings
+) -> LoadedModel:
+    """The blocks of all networks but the VAE come to ``device`` one by one."""
+    from engine.loading.streaming import Streamer, is_streamable
+
+    networks = [each for each in networks_of(pipeline) if each is not pipeline.vae]
+    if not all(is_streamable(network) for network in networks):
+        raise UserError(
+            f"memory profile {STREAMED} doesn't stream weights of 8 bits: choose "
+            "another, or another precision of the model"
+        )
+    compiled: list[Any] = []
+    if compiles(settings):
+        keep_compiled(settings.root)
+        compiled = [getattr(pipeline, name, None) for name in DENOISERS]
+    streamer = Streamer(networks, device, compiled=compiled)
+    pipeline.vae.to(device)
+    return LoadedModel(variant, pipeline, device, streamer.release, None, STREAMED)
 
 
 def _move(pipeline: Any, device: str, progress: Progress) -> Any:

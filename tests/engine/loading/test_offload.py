@@ -43,7 +43,7 @@ def test_auto_takes_the_fastest_profile_that_fits(sizes, free_vram, free_ram, pr
     assert f"{free_vram}.0 GiB" in placement.reason
 
 
-@pytest.mark.parametrize("profile", ["1", "2", "3", "4", "5"])
+@pytest.mark.parametrize("profile", ["1", "2", "3", "4", "5", "6"])
 def test_a_profile_in_the_settings_is_taken_as_it_is(profile):
     placement = choose_placement(profile, LARGE, 79 * GIB, GIB)
     assert placement.profile == int(profile)
@@ -100,7 +100,7 @@ def test_no_memory_profile_changes_a_result(tmp_path):
         *("hyvideo-demo", "hunyuan-video-i2v"),
         *("hunyuan-video-1.5-i2v-480p", "framepack-i2v"),
     )
-    expected = [f"{row}, profile {n}: same" for row in rows for n in "12345"]
+    expected = [f"{row}, profile {n}: same" for row in rows for n in "123456"]
     expected += [f"int8, profile {profile}: same" for profile in "12345"]
     # mmgp's greeting must not be among the lines: stdout belongs to the app.
     assert done.stdout.splitlines() == [*expected, "default device: cpu"]
