@@ -116,11 +116,6 @@ def _told(error: ValidationError, file: Path, options: Mapping[str, object]) -> 
     message = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
     if first["type"] == "extra_forbidden":
         near = get_close_matches(key, Settings.model_fields, n=1)
-        message = (
-            f"no such setting; did you mean {near[0]!r}?" if near else "no such setting"
-        )
-    return (
-        f"--{key.replace('_', '-')}: {message}"
-        if key in options
-        else f"{file}: {key!r}: {message}"
-    )
+        message = "no such setting" + (f"; did you mean {near[0]!r}?" if near else "")
+    place = f"--{key.replace('_', '-')}" if key in options else f"{file}: {key!r}"
+    return f"{place}: {message}"

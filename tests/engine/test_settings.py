@@ -24,9 +24,9 @@ def test_without_a_file_all_is_default(tmp_path):
     ("text", "reason"),
     [
         ("{", r"app\.json isn't JSON"),
-        ('{"server_port": 70000}', "setting 'server_port': "),
-        ('{"profile": "9"}', "setting 'profile': "),
-        ('{"server_prot": 1}', "setting 'server_prot': "),
+        ('{"server_port": 70000}', r"app\.json: 'server_port': input should be less"),
+        ('{"profile": "9"}', r"app\.json: 'profile': "),
+        ('{"server_prot": 1}', "'server_prot': no such .* mean 'server_port'"),
         ("[]", r"app\.json isn't a JSON object"),
         ('"text"', r"app\.json isn't a JSON object"),
     ],
@@ -36,3 +36,19 @@ def test_a_wrong_file_is_named_with_its_key(tmp_path, text, reason):
     file.write_text(text)
     with pytest.raises(UnreadableFile, match=reason):
         read_settings(file)
+
+
+def test_a_wrong_option_is_named_as_it_was_typed(tmp_path):
+    with pytest.raises(UnreadableFile, match=r"^--server-port: input should be less"):
+        read_settings(tmp_path / "app.json", server_port=70000)
+
+
+def test_a_file_that_cant_be_read_is_a_sentence(tmp_path):
+    with pytest.raises(UnreadableFile, match=r"can't read .*: Is a directory"):
+        read_settings(tmp_path)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "app.json"
+    file.write_text('{"server_port": 8000}', encoding="utf-8-sig")
+    assert read_settings(file).server_port == 8000
