@@ -100,6 +100,7 @@ SMALL = {**WAN, "num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
 MIDDLE = {**WAN, "num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30}
 LARGE = {**WAN, "num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}
 FROM_IMAGE = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
+SMALL_FROM_IMAGE = {**FROM_IMAGE, "added_kv_proj_dim": 1536}
 VACE = {"vace_in_channels": 96}
 XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
 GATED = {"feed_forward_proj": "gated-gelu"}
@@ -161,16 +162,15 @@ def hunyuan(*untold: str, **config: Any) -> Network:
     return Network(kind, whole, authors=names, untold=untold)
 
 
-def hunyuan15(task: str, size: int, *, use_meanflow: bool = False) -> Network:
-    config = {"num_layers": 54, "task_type": task, "target_size": size}
-    config |= {"in_channels": 65, "out_channels": 32, "use_meanflow": use_meanflow}
-    return Network(HunyuanVideo15Transformer3DModel, config)
+def hunyuan15(**config: Any) -> Network:
+    sizes = {"num_layers": 54, "in_channels": 65, "out_channels": 32}
+    return Network(HunyuanVideo15Transformer3DModel, {**sizes, **config})
 
 
 NETWORKS = {
     "wan 1.3B": wan(**SMALL),
     "wan 14B": wan(**LARGE),
-    "wan 1.3B i2v": wan(**SMALL, **{**FROM_IMAGE, "added_kv_proj_dim": 1536}),
+    "wan 1.3B i2v": wan(**SMALL, **SMALL_FROM_IMAGE),
     "wan 14B i2v": wan(**LARGE, **FROM_IMAGE),
     "wan 14B flf2v": wan(**LARGE, **FROM_IMAGE, pos_embed_seq_len=514),
     "wan A14B i2v": wan(**LARGE, in_channels=36),
@@ -179,6 +179,10 @@ NETWORKS = {
     "vace 14B": vace(**LARGE, **VACE, vace_layers=list(range(0, 40, 5))),
     "skyreels 1.3B": skyreels(**SMALL, inject_sample_info=True),
     "skyreels 14B": skyreels(**LARGE, inject_sample_info=False),
+    "skyreels 1.3B i2v": skyreels(
+        **SMALL, **SMALL_FROM_IMAGE, inject_sample_info=False
+    ),
+    "skyreels 14B i2v": skyreels(**LARGE, **FROM_IMAGE, inject_sample_info=False),
     "wan vae": Network(AutoencoderKLWan, authors=wan_vae),
     "wan 2.2 vae": Network(AutoencoderKLWan, WAN_22_VAE, authors=wan_vae),
     "umt5": Network(
@@ -244,11 +248,11 @@ NETWORKS = {
         },
         below("text_model."),
     ),
-    "hunyuan 1.5 t2v 480p": hunyuan15("t2v", 640),
-    "hunyuan 1.5 i2v 480p": hunyuan15("i2v", 640),
-    "hunyuan 1.5 t2v 720p": hunyuan15("t2v", 960),
-    "hunyuan 1.5 i2v 720p": hunyuan15("i2v", 960),
-    "hunyuan 1.5 few steps": hunyuan15("i2v", 640, use_meanflow=True),
+    # Those for other sizes and tasks have the same weights.
+    "hunyuan 1.5": hunyuan15(task_type="i2v", target_size=640),
+    "hunyuan 1.5 few steps": hunyuan15(
+        task_type="i2v", target_size=640, use_meanflow=True
+    ),
     "hunyuan 1.5 vae": Network(AutoencoderKLHunyuanVideo15),
     "qwen": Network(
         Qwen2_5_VLTextModel,
@@ -330,16 +334,17 @@ def hunyuan_model(transformer: str, text: str = "llama") -> Model:
     }
 
 
-def hunyuan15_model(transformer: str) -> Model:
-    parts = {
-        "text_encoder": Part("qwen", 2),
-        "text_encoder_2": Part("byt5", 4),
-        "transformer": Part(f"hunyuan 1.5 {transformer}", 4),
-        "vae": Part("hunyuan 1.5 vae", 4),
-    }
-    is_from_image = NETWORKS[parts["transformer"].network].config["task_type"] == "i2v"
-    return parts | ({"image_encoder": Part("siglip", 2)} if is_from_image else {})
-
+HUNYUAN_15 = {
+    "text_encoder": Part("qwen", 2),
+    "text_encoder_2": Part("byt5", 4),
+    "transformer": Part("hunyuan 1.5", 4),
+    "vae": Part("hunyuan 1.5 vae", 4),
+}
+HUNYUAN_15_I2V = {**HUNYUAN_15, "image_encoder": Part("siglip", 2)}
+HUNYUAN_15_FEW_STEPS = {
+    **HUNYUAN_15_I2V,
+    "transformer": Part("hunyuan 1.5 few steps", 4),
+}
 
 FRAMEPACK = {**hunyuan_model("framepack"), "image_encoder": Part("siglip", 2)}
 
@@ -361,11 +366,11 @@ MODELS: Mapping[str, Model] = {
     "skyreels-v2-df-1.3b-540p": wan_model("skyreels 1.3B"),
     "skyreels-v2-df-14b-540p": wan_model("skyreels 14B"),
     "skyreels-v2-df-14b-720p": wan_model("skyreels 14B"),
-    "skyreels-v2-t2v-14b-540p": wan_model("wan 14B"),
-    "skyreels-v2-t2v-14b-720p": wan_model("wan 14B"),
-    "skyreels-v2-i2v-1.3b-540p": wan_from_image("wan 1.3B i2v"),
-    "skyreels-v2-i2v-14b-540p": wan_from_image("wan 14B i2v"),
-    "skyreels-v2-i2v-14b-720p": wan_from_image("wan 14B i2v"),
+    "skyreels-v2-t2v-14b-540p": wan_model("skyreels 14B"),
+    "skyreels-v2-t2v-14b-720p": wan_model("skyreels 14B"),
+    "skyreels-v2-i2v-1.3b-540p": wan_from_image("skyreels 1.3B i2v"),
+    "skyreels-v2-i2v-14b-540p": wan_from_image("skyreels 14B i2v"),
+    "skyreels-v2-i2v-14b-720p": wan_from_image("skyreels 14B i2v"),
     "ltxv-2b-0.9.6": LTX_SMALL,
     "ltxv-2b-0.9.6-distilled": LTX_SMALL,
     "ltxv-13b-0.9.7": LTX_LARGE,
@@ -375,14 +380,14 @@ MODELS: Mapping[str, Model] = {
     "hunyuan-video-t2v": hunyuan_model("hunyuan"),
     "hunyuan-video-i2v": hunyuan_model("hunyuan i2v", "llava"),
     "hunyuan-video-i2v-33ch": hunyuan_model("hunyuan i2v 33ch", "llava"),
-    "hunyuan-video-1.5-t2v-480p": hunyuan15_model("t2v 480p"),
-    "hunyuan-video-1.5-i2v-480p": hunyuan15_model("i2v 480p"),
-    "hunyuan-video-1.5-t2v-720p": hunyuan15_model("t2v 720p"),
-    "hunyuan-video-1.5-i2v-720p": hunyuan15_model("i2v 720p"),
-    "hunyuan-video-1.5-t2v-480p-distilled": hunyuan15_model("t2v 480p"),
-    "hunyuan-video-1.5-i2v-480p-distilled": hunyuan15_model("i2v 480p"),
-    "hunyuan-video-1.5-i2v-720p-distilled": hunyuan15_model("i2v 720p"),
-    "hunyuan-video-1.5-i2v-480p-step-distilled": hunyuan15_model("few steps"),
+    "hunyuan-video-1.5-t2v-480p": HUNYUAN_15,
+    "hunyuan-video-1.5-i2v-480p": HUNYUAN_15_I2V,
+    "hunyuan-video-1.5-t2v-720p": HUNYUAN_15,
+    "hunyuan-video-1.5-i2v-720p": HUNYUAN_15_I2V,
+    "hunyuan-video-1.5-t2v-480p-distilled": HUNYUAN_15,
+    "hunyuan-video-1.5-i2v-480p-distilled": HUNYUAN_15_I2V,
+    "hunyuan-video-1.5-i2v-720p-distilled": HUNYUAN_15_I2V,
+    "hunyuan-video-1.5-i2v-480p-step-distilled": HUNYUAN_15_FEW_STEPS,
     "framepack-i2v": FRAMEPACK,
     "framepack-f1-i2v": FRAMEPACK,
 }
