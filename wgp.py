@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from app.options import Options, parse
+from app.reporters import fall_silent
 from engine.errors import UserError
 from engine.licences import accept_licence
 
@@ -20,6 +22,9 @@ def main(
     argv: list[str] | None = None, worker: Callable[..., Any] | None = None
 ) -> int:
     """Exit code of the command line ``argv``; ``worker`` runs in the child process."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started without a terminal
+            setattr(sys, name, Path(os.devnull).open("w"))
     try:
         options = parse(argv)
         if options.settings.offline:  # read by the hub's client, as above
@@ -30,6 +35,9 @@ def main(
     except UserError as error:
         sys.stderr.write(f"wgp: {error}\n")
         return 2
+    except BrokenPipeError:  # as of "--list-models | head"
+        fall_silent()
+        return 1
     except KeyboardInterrupt:  # before anything ran
         return 130
 

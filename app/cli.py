@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from app.options import Options
-from app.reporters import Reporter, choose_reporter
+from app.reporters import choose_reporter, fall_silent
 from engine.errors import Problem, RequestError, UnreadableFile, UserError
-from engine.events import Stopped
+from engine.events import Event, OnEvent, Stopped
 from engine.queue import archive
 from engine.queue.job import JobStatus, JobStore
 from engine.queue.store import SqliteJobStore
@@ -128,18 +128,25 @@ def _run(
     reporter = choose_reporter(
         jobs, as_json=options.json, verbose=options.settings.verbose
     )
+
+    def on_event(event: Event) -> None:
+        try:
+            reporter.on_event(event)
+        except OSError:  # such as a closed pipe; the videos are wanted all the same
+            fall_silent()
+
     supervisor = Supervisor(
         store,
         options.settings,
         worker=worker,
         outputs=options.output_dir or options.settings.outputs,
-        on_event=reporter.on_event,
+        on_event=on_event,
     )
     try:
         with reporter, _interrupts_noted() as is_interrupted:
             supervisor.start()
             if not supervisor.wait_until_empty(is_interrupted):
-                _cancel_all(store, reporter)
+                _cancel_all(store, on_event)
                 supervisor.wait_until_empty()
                 return INTERRUPTED
         return SOME_FAILED if store.list_jobs(JobStatus.failed) else ALL_DONE
@@ -171,9 +178,9 @@ def _interrupts_noted() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _cancel_all(store: JobStore, reporter: Reporter) -> None:
+def _cancel_all(store: JobStore, on_event: OnEvent) -> None:
     for job in store.list_jobs(JobStatus.queued):
         if store.cancel(job.id) is JobStatus.cancelled:
-            reporter.on_event(Stopped(job=job.id))
+            on_event(Stopped(job=job.id))
     for job in store.list_jobs(JobStatus.running):
         store.cancel(job.id)

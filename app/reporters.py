@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -51,6 +52,13 @@ def choose_reporter(jobs: Sequence[Job], *, as_json: bool, verbose: int) -> Repo
     if sys.stdout.isatty() and verbose > 0:
         return BarReporter(jobs, verbose)
     return PlainReporter(jobs, verbose)
+
+
+def fall_silent() -> None:
+    """Nobody reads standard output any more: what is printed from now on is lost."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def duration(seconds: float) -> str:

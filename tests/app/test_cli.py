@@ -300,3 +300,30 @@ def test_interrupt_cancels_and_leaves_nothing_half_written(
     assert len({event["job"] for event in ends}) == len(ends) == 2
     left = [path for path in (root / "outputs").rglob("*") if path.is_file()]
     assert left == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_videos_are_made_though_nobody_reads_what_is_printed(
+    tmp_path: Path, root: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.fake_app", "--root", str(root)]
+    command += ["--process", str(write(tmp_path, [RED, RED])), "--gpu", "cpu"]
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as app:
+        assert app.stdout is not None and app.stderr is not None
+        app.stdout.readline()
+        app.stdout.close()
+        errors = app.stderr.read()
+    assert (app.returncode, errors) == (0, b"")
+    assert len(videos(root / "outputs")) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.parametrize("where", ["| :", ">&-"])
+def test_a_list_that_nobody_reads_ends_without_a_word(where: str) -> None:
+    line = f"{sys.executable} wgp.py --list-models --gpu cpu {where}"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=PROJECT, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
