@@ -24,7 +24,7 @@ def main(
     """Exit code of the command line ``argv``; ``worker`` runs in the child process."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # started without a terminal
-            setattr(sys, name, Path(os.devnull).open("w"))
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     try:
         options = parse(argv)
         if options.settings.offline:  # read by the hub's client, as above
