@@ -83,8 +83,17 @@ HUNYUAN = Licence(
         "main/LICENSE",
     },
 )
+MAKERS = Licence(
+    name="Its makers' page",
+    address="https://huggingface.co/vrgamedevgirl84/Wan14BT2VFusioniX",
+    limits="What the model may be used for stands on its makers' page, not in one "
+    "text, and parts of it may forbid commercial use.",
+    releases={
+        "wan2.1-t2v-14b-moviigen": "https://huggingface.co/ZuluVision/MoviiGen1.1"
+    },
+)
 LICENCES: Mapping[str, Licence] = MappingProxyType(
-    {each.name: each for each in (APACHE, LTX, SKYWORK, HUNYUAN)}
+    {each.name: each for each in (APACHE, LTX, SKYWORK, HUNYUAN, MAKERS)}
 )
 """By the name that rows carry."""
 

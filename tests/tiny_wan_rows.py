@@ -9,14 +9,22 @@ from typing import Any
 import torch
 from diffusers import (
     SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2ImageToVideoPipeline,
+    SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
+    WanTransformer3DModel,
     WanVACEPipeline,
     WanVACETransformer3DModel,
 )
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+)
 
 from tests.tiny_wan import (
     make_text_encoder,
@@ -51,22 +59,29 @@ def _parts(**changed: Any) -> dict[str, Any]:
     }
 
 
-def _image_transformer(**more: Any) -> Any:
+def _image_transformer(kind: Any = WanTransformer3DModel, **more: Any) -> Any:
     """It sees noise, the image's latents and their mask."""
     wide = {"in_channels": 2 * CHANNELS + 4, "out_channels": CHANNELS}
-    return make_transformer(**wide, **more)
+    return make_transformer(kind, **wide, **more)
 
 
-def _image_to_video(*, images: int) -> Any:
+def _image_to_video(
+    *,
+    images: int,
+    pipeline: Any = WanImageToVideoPipeline,
+    transformer: Any = WanTransformer3DModel,
+    encoder: Any = CLIPVisionModel,
+) -> Any:
     """Wan 2.1's, which sees ``images`` through CLIP too."""
-    return WanImageToVideoPipeline(
+    return pipeline(
         **_parts(),
         transformer=_image_transformer(
+            transformer,
             image_dim=32,
             added_kv_proj_dim=24,
             pos_embed_seq_len=images * IMAGE_TOKENS if images > 1 else None,
         ),
-        image_encoder=make_image_encoder(),
+        image_encoder=make_image_encoder(encoder),
         image_processor=CLIPImageProcessor(
             size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
         ),
@@ -117,7 +132,7 @@ def _text_transformer() -> Any:
     return make_transformer(channels=CHANNELS)
 
 
-def make_image_encoder() -> CLIPVisionModel:
+def make_image_encoder(kind: Any = CLIPVisionModel) -> Any:
     config = CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=64,
@@ -126,17 +141,28 @@ def make_image_encoder() -> CLIPVisionModel:
         image_size=32,
         patch_size=16,
     )
-    return CLIPVisionModel(config).eval()
+    return kind(config).eval()
 
 
 WRITERS = {
     "wan2.1-i2v-14b-480p": lambda: _image_to_video(images=1),
     "wan2.1-flf2v-14b-720p": lambda: _image_to_video(images=2),
+    "wan2.1-fun-inp-14b": lambda: _image_to_video(images=1),
     "wan2.1-t2v-1.3b": lambda: WanPipeline(**_parts(), transformer=_text_transformer()),
     "wan2.2-t2v-a14b": lambda: _pair(WanPipeline, 0.875, _text_transformer),
     "wan2.2-i2v-a14b": lambda: _pair(WanImageToVideoPipeline, 0.9, _image_transformer),
     "wan2.2-ti2v-5b": _wan_2_2_5b,
     "wan2.1-vace-1.3b": _vace,
+    "skyreels-v2-t2v-14b-540p": lambda: SkyReelsV2Pipeline(
+        **_parts(),
+        transformer=make_transformer(SkyReelsV2Transformer3DModel, channels=CHANNELS),
+    ),
+    "skyreels-v2-i2v-14b-540p": lambda: _image_to_video(
+        images=1,
+        pipeline=SkyReelsV2ImageToVideoPipeline,
+        transformer=SkyReelsV2Transformer3DModel,
+        encoder=CLIPVisionModelWithProjection,
+    ),
     "skyreels-v2-df-1.3b-540p": lambda: SkyReelsV2DiffusionForcingPipeline(
         **_parts(),
         transformer=make_transformer(

@@ -22,6 +22,13 @@ class ImageToVideo(WanImageToVideoPipeline):
 
     image_latents: torch.Tensor
 
+    def encode_image(self, image: Any, device: Any = None) -> torch.Tensor:
+        """Of start and end image both, where the network was trained to see both."""
+        if isinstance(image, list) and not self.transformer.config.pos_embed_seq_len:
+            image = image[:1]
+        seen: torch.Tensor = super().encode_image(image, device)
+        return seen
+
     def prepare_latents(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
         made: tuple[torch.Tensor, ...] = super().prepare_latents(*args, **kwargs)
         self.image_latents = made[1]

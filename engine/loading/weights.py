@@ -260,6 +260,7 @@ def _kind_of(component: str) -> str:
         "tokenizer_2": "Tokenizer",
         "scheduler": "Scheduler",
         "feature_extractor": "FeatureExtractor",
+        "image_processor": "ImageProcessor",
     }
     return kinds.get(component, "")
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
+    SkyReelsV2ImageToVideoPipeline,
+    SkyReelsV2Pipeline,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
@@ -25,14 +27,17 @@ def ours(model, request, on_step=lambda done, total, latents: None):
     return FAMILY.denoise(model, FAMILY.encode(model, request), request, on_step, str)
 
 
-def theirs(kind, row_folder, request, expand_timesteps=None, **arguments):
+def theirs(
+    kind, row_folder, request, expand_timesteps=None, transformer=None, **arguments
+):
     """What the pipeline of class ``kind`` makes of the row's files.
 
     Its networks are loaded as ours are: where weights lie in memory changes how a CPU
     rounds.
     """
     folder = row_folder(request.model)
-    networks = load(folder, request.model).pipeline.components
+    networks = {**load(folder, request.model).pipeline.components}
+    networks["transformer"] = transformer or networks["transformer"]
     pipeline = kind.from_pretrained(
         folder,
         **{
@@ -117,6 +122,40 @@ def test_two_images_give_what_diffusers_makes_of_them(
         WanImageToVideoPipeline, row_folder, request, image=first, last_image=last
     )
     assert torch.equal(made, expected)
+
+
+def test_an_end_image_counts_where_the_network_sees_the_start_only(
+    load_row, row_request, pictures
+):
+    model = "wan2.1-fun-inp-14b"
+    start = {"image_start": str(pictures["first"])}
+    loaded = load_row(model)
+    without = ours(loaded, row_request(model, **start))
+    made = ours(loaded, row_request(model, **start, image_end=str(pictures["last"])))
+    assert made.shape == without.shape
+    assert not torch.equal(made, without)
+    with Image.open(pictures["first"]) as first, Image.open(pictures["last"]) as last:
+        seen = loaded.pipeline.encode_image([first, last], "cpu")
+        alone = WanImageToVideoPipeline.encode_image(loaded.pipeline, first, "cpu")
+    assert torch.equal(seen, alone)
+
+
+@pytest.mark.parametrize("task", ["t2v", "i2v"])
+def test_skyreels_without_forcing_is_what_its_own_classes_make(
+    load_row, row_folder, row_request, pictures, task
+):
+    model = f"skyreels-v2-{task}-14b-540p"
+    given = {"image_start": str(pictures["first"])} if task == "i2v" else {}
+    request = row_request(model, guidance_scale=4.0, **given)
+    # With its authors' transformer; what both share is that of the other tests.
+    kind = SkyReelsV2ImageToVideoPipeline if given else SkyReelsV2Pipeline
+    image = {"image": Image.open(pictures["first"])} if given else {}
+    pipeline = kind.from_pretrained(row_folder(model))
+    assert type(pipeline.transformer).__name__ == "SkyReelsV2Transformer3DModel"
+    expected = theirs(
+        kind, row_folder, request, transformer=pipeline.transformer, **image
+    )
+    assert torch.allclose(ours(load_row(model), request), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("last", [None, "last"])
