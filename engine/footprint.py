@@ -62,8 +62,8 @@ class Parts:
     """Whether guidance makes the transformer see two videos at once."""
 
 
-UMT5, T5, LLAMA, QWEN = 10.6, 8.9, 15.0, 15.6
-"""GiB of text encoders."""
+UMT5, T5, LLAMA, LLAVA = 10.6, 8.9, 14.2, 15.8
+"""GiB of text encoders, the second one with the first."""
 
 PARTS = {
     "wan2.1-t2v-1.3b": Parts(1.419, UMT5, WAN_VAE),
@@ -74,12 +74,12 @@ PARTS = {
     "wan2.1-vace-14b": Parts(17.338, UMT5, WAN_VAE),
     "wan2.2-t2v-a14b": Parts(14.288, UMT5, WAN_VAE, transformers=2),
     "wan2.2-i2v-a14b": Parts(14.289, UMT5, WAN_VAE, transformers=2),
-    "skyreels-v2-df-1.3b": Parts(1.419, UMT5, WAN_VAE),
+    "skyreels-v2-df-1.3b": Parts(1.435, UMT5, WAN_VAE),
     "skyreels-v2-df-14b": Parts(14.288, UMT5, WAN_VAE),
     "ltxv-2b": Parts(1.923, T5, LTX_VAE, token=32, batched=True),
     "ltxv-13b": Parts(13.043, T5, LTX_VAE, token=32, batched=True),
     "hunyuan-video-t2v": Parts(12.821, LLAMA, HUNYUAN_VAE),
-    "hunyuan-video-i2v": Parts(12.821, LLAMA, HUNYUAN_VAE),
+    "hunyuan-video-i2v": Parts(12.821, LLAVA, HUNYUAN_VAE),
 }
 """Beginning of a model's id → its parts. Models that nothing was measured of, such as
 those with other VAEs, aren't here."""
