@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from engine import footprint
 from engine.family import ModelVariant, WeightFile, all_variants, get_family
 from engine.loading.header import Header, TensorInfo
 from engine.loading.layouts.layout import rows_of
 from engine.loading.matching import Match, is_from_transformers, match, shapes_of
 from engine.loading.stored import Stored
+from tests.documents import names_in_first_column, section
 from tests.published import MODELS, NETWORKS, Part, Tensors, plain
 from tests.tiny_wan import make_tokenizer
 
@@ -31,6 +33,9 @@ FAMILY_MODULES = (
 NOT_NETWORKS = {"tokenizer", "tokenizer_2", "scheduler", "feature_extractor"}
 
 PACKED = ("int8", "fp8")
+
+AUTHORS = ("Wan-AI/", "Lightricks/", "tencent/")
+"""Whose repositories have files under their own names."""
 
 DOWNLOADED = [id_ for id_, each in all_variants().items() if each.hub or each.files]
 
@@ -225,3 +230,37 @@ def check_size(
     # Packed files keep some weights as they were, and have scales.
     near = 0.06 if choice.precision in PACKED else 0.01
     assert choice.gigabytes == pytest.approx(size, rel=near, abs=0.05), choice
+
+
+MEASURED = [id_ for id_ in DOWNLOADED if footprint.parts_of(all_variants()[id_])]
+
+
+@pytest.mark.parametrize("model", MEASURED)
+def test_memory_is_foretold_of_networks_of_this_size(model: str) -> None:
+    variant = all_variants()[model]
+    parts, told = parts_of(variant), footprint.parts_of(variant)
+    assert told is not None
+    in_half = {name: gigabytes(part, 2) for name, part in parts.items()}
+    text = sum(size for name, size in in_half.items() if "text_encoder" in name)
+    assert told.billions * 2 == pytest.approx(in_half["transformer"], rel=0.01)
+    assert told.text_gib * footprint.GIB / 1e9 == pytest.approx(text, rel=0.01)
+    assert told.transformers == sum(name.startswith("transformer") for name in parts)
+
+
+def test_models_of_which_less_is_known_are_named_in_the_docs() -> None:
+    told = names_in_first_column(section("docs/models.md", "Checked without weights"))
+    assert sorted(told) == sorted(model for model in DOWNLOADED if is_on_trust(model))
+
+
+def is_on_trust(model: str) -> bool:
+    """Whether a file of it is repacked, or its transformer has one kind of names."""
+    variant = all_variants()[model]
+    parts = parts_of(variant)
+    first = [variant.files[each][0] for each in parts if each in variant.files]
+    repacked = [
+        choice
+        for choice in first
+        if not choice.is_folder and not choice.repository.startswith(AUTHORS)
+    ]
+    names = NETWORKS[parts["transformer"].network].authors
+    return bool(repacked) or names in (None, plain)
