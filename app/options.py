@@ -57,16 +57,7 @@ def parse(argv: list[str] | None) -> Options:
     """
     parser = _parser()
     found = parser.parse_args(argv)
-    if found.process is None and (found.output_dir or found.json):
-        parser.error("--output-dir and --json go with --process FILE")
-    if found.process is None and not found.clean_media and found.dry_run:
-        parser.error("--dry-run goes with --process FILE or --clean-media")
-    if found.inspect is None and found.model:
-        parser.error("--model goes with --inspect FILE")
-    if found.inspect is not None and found.process is not None:
-        parser.error("--inspect and --process don't go together")
-    if found.verify is None and found.repair:
-        parser.error("--repair goes with --verify ID")
+    _refuse_mixtures(parser, found)
     given = {
         name: value
         for name in Settings.model_fields
@@ -96,6 +87,34 @@ def parse(argv: list[str] | None) -> Options:
         clean_media=found.clean_media,
         accept_licences=tuple(get_licence(name).name for name in found.accept_licence),
     )
+
+
+def _refuse_mixtures(
+    parser: argparse.ArgumentParser, found: argparse.Namespace
+) -> None:
+    """Exit when options don't go together."""
+    if found.process is None and (found.output_dir or found.json):
+        parser.error("--output-dir and --json go with --process FILE")
+    if found.process is None and not found.clean_media and found.dry_run:
+        parser.error("--dry-run goes with --process FILE or --clean-media")
+    if found.inspect is None and found.model:
+        parser.error("--model goes with --inspect FILE")
+    if found.verify is None and found.repair:
+        parser.error("--repair goes with --verify ID")
+    if found.delete is None and found.yes:
+        parser.error("--yes goes with --delete ID")
+    tasks = {
+        "--process": found.process,
+        "--clean-media": found.clean_media,
+        "--inspect": found.inspect,
+        "--list-models": found.list_models,
+        "--download": found.fetch,
+        "--verify": found.verify,
+        "--delete": found.delete,
+    }
+    chosen = [name for name, value in tasks.items() if value]
+    if len(chosen) > 1:
+        parser.error(f"{' and '.join(chosen)} don't go together")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -230,17 +249,16 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("models")
-    only = group.add_mutually_exclusive_group()
-    only.add_argument(
+    group.add_argument(
         "--list-models",
         action="store_true",
         help="say of each model what is on this disk",
     )
-    only.add_argument(
+    group.add_argument(
         "--download", metavar="ID", dest="fetch", help="fetch this model's files"
     )
-    only.add_argument("--verify", metavar="ID", help="compare its files' hashes")
-    only.add_argument(
+    group.add_argument("--verify", metavar="ID", help="compare its files' hashes")
+    group.add_argument(
         "--delete", metavar="ID", help="delete the files that no other model needs"
     )
     group.add_argument(

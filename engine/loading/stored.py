@@ -88,15 +88,16 @@ def read_stored(place: Path) -> Stored:
 
     Raises ``UnreadableFile`` that says what is missing or damaged.
     """
-    config = None
+    folder: Path | None = None
     if place.is_dir():
-        config = place if (place / "config.json").is_file() else None
-        files = weight_files(place)
+        folder, files = place, weight_files(place)
     elif place.name.endswith(".json"):
-        files = parts_of(place)
-        config = place.parent if (place.parent / "config.json").is_file() else None
+        folder, files = place.parent, parts_of(place)
     else:
         files = [place]
+        if place.name in WHOLE_FILES:  # others may be of another network than it
+            folder = place.parent
+    has_config = folder is not None and (folder / "config.json").is_file()
     headers: dict[Path, Header] = {}
     seen: set[str] = set()
     for file in files:
@@ -104,7 +105,7 @@ def read_stored(place: Path) -> Stored:
         for name in header.tensors.keys() & seen:
             raise UnreadableFile(f"{place} has {name} in two of its files")
         seen |= header.tensors.keys()
-    return Stored(place, headers, config)
+    return Stored(place, headers, folder if has_config else None)
 
 
 def _read_header(file: Path) -> Header:

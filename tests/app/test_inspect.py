@@ -123,6 +123,14 @@ def test_a_whole_model_is_described_part_by_part(inspect, tmp_path):
     assert report["unmatched"] == 0
 
 
+@pytest.mark.parametrize("part", ["vae/diffusion_pytorch_model", "text_encoder/model"])
+def test_a_file_of_a_diffusers_folder_is_held_against_the_configuration_beside_it(
+    inspect, part
+):
+    code, report, _ = inspect(SHIPPED / f"{part}.safetensors")
+    assert (code, report["unmatched"], report["usable"]) == (0, 0, True)
+
+
 def test_what_does_not_fit_is_counted_and_named(inspect, tmp_path):
     stored = load_file(TRANSFORMER)
     del stored["blocks.1.attn1.to_q.weight"]
