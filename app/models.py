@@ -56,8 +56,8 @@ def size(count: float) -> str:
 def stock_told(stock: Stock) -> str:
     """What is here of a model and what is missing, in one line."""
     if stock.is_shipped:
-        state = f"comes with the app, {size(stock.size)}"
-        return f"{state}; its files are gone" if stock.missing else state
+        told = "; its files are gone" if stock.missing else f", {size(stock.size)}"
+        return f"comes with the app{told}"
     if not stock.missing:
         return f"on this disk, {size(stock.size)}"
     names = ", ".join(stock.missing[:3])

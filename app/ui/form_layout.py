@@ -255,7 +255,9 @@ def _build_size(form: Form, variant: ModelVariant) -> None:
         length_note(form.settings, values["num_frames"], values["fps"], variant.id)
     )
     size = (values[name] for name in ("width", "height", "num_frames"))
-    form.memory_note = gr.HTML(memory_note(form.settings, variant.id, *size))
+    form.memory_note = gr.HTML(
+        memory_note(form.settings, variant.id, *size), elem_id="memory"
+    )
 
 
 def _build_seed(form: Form) -> None:

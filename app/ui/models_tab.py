@@ -99,7 +99,7 @@ class ModelsTab:
         coming = {each.model: each for each in self.services.downloads.list()}
         failures, checks = self.services.downloads.failures(), self.checks.running()
         verdicts = self.checks.verdicts()
-        rows = []
+        here, elsewhere = [], []
         for stock in self._look():
             model = stock.variant.id
             said = failures.get(model) or verdicts.get(model, "")
@@ -109,6 +109,7 @@ class ModelsTab:
                 checks.get(model),
                 is_damaged=bool(self.checks.damaged(model)),
             )
+            rows = here if stock.files or stock.is_shipped else elsewhere
             rows.append(
                 _row(stock, coming.get(model), checks.get(model), said, buttons)
             )
@@ -118,8 +119,9 @@ class ModelsTab:
             for problem in own_models(self.services.settings).problems.values()
         )
         return (
-            f'<div class="models" role="list"><p class="facts">On this disk: {total}'
-            f"</p>{broken}{''.join(rows)}</div>"
+            broken
+            + _group(f"On this disk <small>{total}</small>", here)
+            + _group("To download", elsewhere)
         )
 
     def _look(self) -> list[Stock]:
@@ -159,6 +161,15 @@ def _bar(done: int, total: int) -> str:
     )
 
 
+def _group(title: str, rows: list[str]) -> str:
+    if not rows:
+        return ""
+    return (
+        f'<section class="models"><h2>{title}</h2><div class="jobs" role="list">'
+        f"{''.join(rows)}</div></section>"
+    )
+
+
 def _row(
     stock: Stock,
     download: Download | None,
@@ -178,10 +189,17 @@ def _row(
     return (
         f'<div class="model job" role="listitem" data-model="{escape(variant.id)}">'
         f'<div class="about"><p class="prompt">{escape(variant.title)}</p>'
-        f'<p class="facts">{escape(variant.id)} · {escape(stock_told(stock))}</p>'
+        f'<p class="facts">{escape(variant.id)} · {escape(_told(stock))}</p>'
         f'{progress}{note}</div><span class="acts">'
         f"{buttons}</span></div>"
     )
+
+
+def _told(stock: Stock) -> str:
+    if stock.missing and not stock.size and not stock.is_shipped:
+        whole = stock.variant.gigabytes
+        return f"{f'{whole:.0f} GB' if whole >= 1 else size(whole * 1e9)} to download"
+    return stock_told(stock)
 
 
 def _buttons(

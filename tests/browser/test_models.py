@@ -41,7 +41,7 @@ def test_a_model_is_fetched_checked_and_deleted(
 ) -> None:
     hub.block, hub.pause = 1 << 14, 0.02  # 10 s
     page.get_by_role("tab", name="Models").click()
-    expect(row(page)).to_contain_text("missing: large.safetensors, vae/small.safe")
+    expect(row(page)).to_contain_text("4 MB to download")
     press(page, "Download")
     expect(row(page)).to_contain_text(
         re.compile(r"\d of 9 MiB, [\d.]+ MiB/s, \d+ s left")
@@ -76,7 +76,7 @@ def test_a_model_is_fetched_checked_and_deleted(
     page.once("dialog", lambda dialog: dialog.accept())
     press(page, "Delete")
     expect(page.locator("#models-notice")).to_contain_text("fake-fetched is deleted")
-    expect(row(page)).to_contain_text("missing: large.safetensors")
+    expect(row(page)).to_contain_text("4 MB to download")
     assert not list((tmp_path / "hf").rglob("blobs/*"))
 
 
