@@ -43,7 +43,7 @@ IMAGE_TOKENS = 5
 def write_tiny_row(model: str, folder: Path, seed: int = 0) -> Path:
     """Save a tiny model of the row's layout into ``folder`` and return it."""
     torch.manual_seed(seed)
-    WRITERS[model]().save_pretrained(folder)
+    {**WRITERS, **MORE_WRITERS}[model]().save_pretrained(folder)
     return folder
 
 
@@ -147,12 +147,22 @@ def make_image_encoder(kind: Any = CLIPVisionModel) -> Any:
 WRITERS = {
     "wan2.1-i2v-14b-480p": lambda: _image_to_video(images=1),
     "wan2.1-flf2v-14b-720p": lambda: _image_to_video(images=2),
-    "wan2.1-fun-inp-14b": lambda: _image_to_video(images=1),
     "wan2.1-t2v-1.3b": lambda: WanPipeline(**_parts(), transformer=_text_transformer()),
     "wan2.2-t2v-a14b": lambda: _pair(WanPipeline, 0.875, _text_transformer),
     "wan2.2-i2v-a14b": lambda: _pair(WanImageToVideoPipeline, 0.9, _image_transformer),
     "wan2.2-ti2v-5b": _wan_2_2_5b,
     "wan2.1-vace-1.3b": _vace,
+    "skyreels-v2-df-1.3b-540p": lambda: SkyReelsV2DiffusionForcingPipeline(
+        **_parts(),
+        transformer=make_transformer(
+            SkyReelsV2Transformer3DModel, channels=CHANNELS, inject_sample_info=True
+        ),
+    ),
+}
+"""Row → what makes its tiny pipeline."""
+
+MORE_WRITERS = {
+    "wan2.1-fun-inp-14b": lambda: _image_to_video(images=1),
     "skyreels-v2-t2v-14b-540p": lambda: SkyReelsV2Pipeline(
         **_parts(),
         transformer=make_transformer(SkyReelsV2Transformer3DModel, channels=CHANNELS),
@@ -163,11 +173,5 @@ WRITERS = {
         transformer=SkyReelsV2Transformer3DModel,
         encoder=CLIPVisionModelWithProjection,
     ),
-    "skyreels-v2-df-1.3b-540p": lambda: SkyReelsV2DiffusionForcingPipeline(
-        **_parts(),
-        transformer=make_transformer(
-            SkyReelsV2Transformer3DModel, channels=CHANNELS, inject_sample_info=True
-        ),
-    ),
 }
-"""Row → what makes its tiny pipeline."""
+"""Of rows that are run as those above are, and differ in their files."""
