@@ -99,7 +99,8 @@ class ModelsTab:
         coming = {each.model: each for each in self.services.downloads.list()}
         failures, checks = self.services.downloads.failures(), self.checks.running()
         verdicts = self.checks.verdicts()
-        here, elsewhere = [], []
+        here: list[str] = []
+        elsewhere: list[str] = []
         for stock in self._look():
             model = stock.variant.id
             said = failures.get(model) or verdicts.get(model, "")
