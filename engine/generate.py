@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import engine
 from engine import outputs
 from engine.catalogue import get_model
+from engine.errors import UserError
 from engine.events import OnEvent
 from engine.family import Family, LoadedModel, OnStep, get_family
 from engine.guidance import guidance_of, unused_negative_prompt
@@ -32,6 +33,7 @@ from engine.lora.schedule import multipliers_vary
 from engine.media.frames import all_but_last, read_clip
 from engine.media.image import strip_data_url
 from engine.media.inputs import portable
+from engine.media.sound import keep_sound
 from engine.media.video import VideoWriter
 from engine.progress import Progress, ignore, never
 from engine.request import GenerationRequest
@@ -132,6 +134,7 @@ class Generator:
             progress.begin("decode")
             frames = family.decode(model, ladder.latents, ladder.decoded_as)
             self._write(frames, request, part, progress)
+        _keep_sound(request, part, progress)
         progress.check()
 
     def _denoise(
@@ -278,6 +281,15 @@ def _frames_before(
         request.overlap_frames,
     )
     progress.begin("decode")
+
+
+def _keep_sound(request: GenerationRequest, part: Path, progress: Progress) -> None:
+    if request.source_video is None:
+        return
+    try:
+        keep_sound(Path(request.source_video), part)
+    except UserError as error:  # the video is there all the same
+        progress.warn(str(error))
 
 
 def _reporting_steps(family: Family, model: LoadedModel, progress: Progress) -> OnStep:

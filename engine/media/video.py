@@ -195,13 +195,14 @@ def contact_sheet(video: Path, picture: Path, *, columns: int = 4) -> None:
     Image.fromarray(np.concatenate(rows)).save(picture)
 
 
-def open_command(video: Path) -> list[str]:
-    """The start of an ffmpeg command that reads ``video``, and nothing else."""
-    return [
-        *(_ffmpeg(), "-nostdin", "-hide_banner"),
-        *("-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS),
-        *("-i", f"file:{video.resolve()}"),
-    ]
+def open_command(*videos: Path) -> list[str]:
+    """The start of an ffmpeg command that reads ``videos``, and nothing else."""
+    command = [_ffmpeg(), "-nostdin", "-hide_banner"]
+    for video in videos:
+        command += ["-protocol_whitelist", "file,pipe"]
+        command += ["-format_whitelist", CONTAINERS]
+        command += ["-i", f"file:{video.resolve()}"]
+    return command
 
 
 def _run(command: list[str], video: Path) -> subprocess.CompletedProcess[bytes]:
