@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import unicodedata
@@ -63,13 +64,23 @@ def part_path(output: Path, job: str) -> Path:
     return output.parent / PART_FOLDER / f"{slug(job)}{output.suffix}"
 
 
+def remove_part(output: Path, job: str) -> None:
+    """Delete what a dead worker has left of the video of ``job``."""
+    part = part_path(output, job)
+    for file in part.parent.glob(f"{part.name}*"):  # beside it lie its tags
+        with contextlib.suppress(OSError):  # in use on Windows: it stays for now
+            file.unlink()
+
+
 @contextmanager
 def appearing_when_finished(output: Path, job: str) -> Iterator[Path]:
     """A path to write to; its file moves to ``output`` in one step if the block ends
     well, and vanishes if it doesn't.
 
-    Raises ``UserError`` when the folder can't be written to.
+    Raises ``UserError`` when ``output`` is a folder or can't be written to.
     """
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name a file for the video")
     part = part_path(output, job)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +126,7 @@ def list_outputs(folder: Path) -> list[Output]:
 def delete_output(path: Path, folder: Path) -> None:
     """Delete a finished video and its sidecar.
 
-    Raises ``UserError`` when it isn't a video in ``folder``.
+    Raises ``UserError`` when it isn't a video in ``folder``, or the system refuses.
     """
     if path.suffix != ".mp4" or path.resolve().parent != folder.resolve():
         raise UserError(f"{path.name} isn't a video in {folder}")
@@ -123,7 +134,10 @@ def delete_output(path: Path, folder: Path) -> None:
         path.unlink()
     except FileNotFoundError as error:
         raise UserError(f"{path.name} is already gone") from error
-    sidecar_path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"can't delete {path.name}: {error.strerror}") from error
+    with contextlib.suppress(OSError):
+        sidecar_path(path).unlink()
 
 
 def sidecar_path(video: Path) -> Path:

@@ -46,7 +46,8 @@ class VideoWriter:
     """Encodes frames to H.264 (``yuv420p``, BT.709) while they are being made.
 
     Used as a context manager. Leaving it normally ends the file and checks that it
-    holds exactly what was written; leaving it by an exception ends ffmpeg.
+    holds exactly what was written; leaving it by an exception ends ffmpeg. Raises
+    ``UserError`` when the file can't be written.
     """
 
     def __init__(
@@ -56,15 +57,20 @@ class VideoWriter:
         self._path = path
         self._shape = (height, width, 3)
         self._fps = fps
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
         self._tags = Path(f"{path}.tags")
-        self._tags.write_text(ffmetadata(tags), encoding="utf-8")
-        self._process = subprocess.Popen(
-            _encode_command(path, self._tags, width, height, fps),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-        )
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
+        try:
+            self._tags.write_text(ffmetadata(tags), encoding="utf-8")
+            self._process = subprocess.Popen(
+                _encode_command(path, self._tags, width, height, fps),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+            )
+        except OSError as error:
+            self._errors.close()
+            self._tags.unlink(missing_ok=True)
+            raise _refusal(path, error.strerror or str(error)) from error
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -122,7 +128,7 @@ class VideoWriter:
         reason = lines[-1] if lines else f"exit status {self._process.returncode}"
         if any("No space left" in line for line in lines):
             reason = "no space is left on the disk; free some, then retry"
-        return UserError(f"can't write the video into {self._path.parent}: {reason}")
+        return _refusal(self._path, reason)
 
     def _end_process(self) -> None:
         if self._process.poll() is None:
@@ -131,6 +137,10 @@ class VideoWriter:
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):  # what it didn't take any more
                 self._process.stdin.close()
+
+
+def _refusal(path: Path, reason: str) -> UserError:
+    return UserError(f"can't write the video into {path.parent}: {reason}")
 
 
 def probe(video: Path) -> VideoInfo:

@@ -23,7 +23,7 @@ from engine.events import (
     Warned,
 )
 from engine.loading.download import MIB
-from engine.outputs import output_path, part_path
+from engine.outputs import output_path, remove_part
 from engine.progress import never
 from engine.queue import worker as default_worker
 from engine.queue.child import Child, Death
@@ -157,7 +157,7 @@ class Supervisor:
             self._job = job
             if not self._finish_if_saved(job):
                 self._store.interrupted(job.id, "the app ended", blame=False)
-                self._remove_part(job)
+                remove_part(self._output(job), job.id)
             self._job = None
 
     def _turn(self) -> None:
@@ -317,7 +317,7 @@ class Supervisor:
         if job is None:
             return
         if not self._finish_if_saved(job):
-            self._remove_part(job)
+            remove_part(self._output(job), job.id)
             if self._store.is_cancel_wanted(job.id):
                 self._on_event(Stopped(job=job.id))
             else:
@@ -367,16 +367,12 @@ class Supervisor:
             return False
         began = job.started_at.timestamp() if job.started_at else 0.0
         seconds = max(output.stat().st_mtime - began, 0.0)
-        self._remove_part(job)
+        remove_part(output, job.id)
         self._on_event(Saved(job=job.id, path=str(output), seconds=seconds))
         return True
 
     def _output(self, job: Job) -> Path:
         return output_path(job.id, job.created_at, job.request, self._outputs)
-
-    def _remove_part(self, job: Job) -> None:
-        with contextlib.suppress(OSError):  # in use on Windows: it stays for now
-            part_path(self._output(job), job.id).unlink(missing_ok=True)
 
     def _end_child(self) -> None:
         child, self._child, self._is_ready = self._child, None, False

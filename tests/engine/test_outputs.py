@@ -94,6 +94,14 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
         pass
 
 
+def test_a_folder_of_the_videos_name_is_told_before_anything_is_made(tmp_path):
+    with (
+        pytest.raises(UserError, match="is a folder; name a file"),
+        appearing_when_finished(tmp_path, "job"),
+    ):
+        pytest.fail("hours of work")
+
+
 def test_finished_videos_are_listed_newest_first_with_their_requests(tmp_path):
     old = write_video(tmp_path / "old.mp4")
     new = write_video(tmp_path / "new.mp4", REQUEST.with_values(seed=8))
@@ -124,6 +132,17 @@ def test_a_video_is_deleted_with_its_sidecar(tmp_path):
     delete_output(video, tmp_path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="already gone"):
+        delete_output(video, tmp_path)
+
+
+def test_a_video_that_the_system_keeps_is_told(tmp_path, monkeypatch):
+    video = write_video(tmp_path / "a.mp4")
+
+    def refuse(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    with pytest.raises(UserError, match=r"can't delete a\.mp4: Permission denied"):
         delete_output(video, tmp_path)
 
 

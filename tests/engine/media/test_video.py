@@ -104,6 +104,16 @@ def test_a_folder_that_vanishes_is_told_in_words(tmp_path):
             video.write(colours(9))
 
 
+def test_a_disk_that_is_full_at_the_start_is_told_in_words(tmp_path, monkeypatch):
+    def refuse(*_args, **_more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.media.video.subprocess.Popen", refuse)
+    with pytest.raises(UserError, match=r"can't write the video .*: No space left"):
+        VideoWriter(tmp_path / "a.mp4", width=64, height=48, fps=8, tags={})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_no_video_is_refused(tmp_path):
     text = tmp_path / "a.mp4"
     text.write_text("not a video")

@@ -142,6 +142,7 @@ def leave_part(job, settings):
     part = part_path(output, job.id)
     part.parent.mkdir(parents=True, exist_ok=True)
     part.write_bytes(b"half a video")
+    part.with_name(f"{part.name}.tags").write_bytes(b"what it will carry")
     return output
 
 
