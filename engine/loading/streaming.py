@@ -83,6 +83,11 @@ class Streamer:
                 self._wrap(block, any(network is each for each in compiled))
             _move_rest(network, {id(w) for b in chain for w, _, _ in b.weights}, device)
 
+    @property
+    def pinned_bytes(self) -> int:
+        """Of main memory."""
+        return sum(host.nbytes for host in self._pinned)
+
     def release(self) -> None:
         """Give main memory back to the system. The networks are of no use any more."""
         if self._is_cuda:
@@ -112,8 +117,10 @@ class Streamer:
         return block
 
     def _pin(self, host: torch.Tensor) -> None:
-        pinned = sum(each.nbytes for each in self._pinned) + host.nbytes
-        if pinned > PINNED_SHARE * psutil.virtual_memory().total:
+        if (
+            self.pinned_bytes + host.nbytes
+            > PINNED_SHARE * psutil.virtual_memory().total
+        ):
             return
         # torch's own pinned memory comes in powers of two, nearly twice as much.
         if int(self._cuda.cudart().cudaHostRegister(host.data_ptr(), host.nbytes, 0)):
