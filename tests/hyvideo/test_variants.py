@@ -20,6 +20,7 @@ def test_guidance_is_embedded_where_the_transformer_was_trained_with_it():
     embedded = {row for row, variant in ROWS.items() if variant.guidance == "embedded"}
     assert embedded == {
         "hunyuan-video-t2v",
+        "hunyuan-video-t2v-int8",
         "hunyuan-video-t2v-fast",
         "hunyuan-video-t2v-accvideo",
         "hunyuan-video-i2v",
