@@ -12,6 +12,7 @@ from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
 from engine.family import LoadedModel
+from engine.loading.memory import free_memory
 from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
 
@@ -110,14 +111,6 @@ def tile_size(request: GenerationRequest, vae: Any, latents: Tensor) -> int:
         return 0
     fitting = [size for size in TILES if size**2 * per_pixel < 0.9 * free]
     return next(iter(fitting), TILES[-1])
-
-
-def free_memory(device: torch.device) -> int:
-    """Of a GPU, in bytes, with what torch holds in reserve: else the choice would
-    depend on what ran before."""
-    free, _ = torch.cuda.mem_get_info(device)
-    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return free + reserve
 
 
 @contextmanager

@@ -86,9 +86,7 @@ def embed(
     seen: dict[str, Any] = {}
     if sees_images(pipeline):
         seen["image"] = image
-        if (
-            not is_negative
-        ):  # whose picture is thinned out in one way, as diffusers has it
+        if not is_negative:  # diffusers thins out the negative one's in one way
             kind = pipeline.transformer.config.image_condition_type
             seen["image_embed_interleave"] = INTERLEAVES[kind]
     if template := options_of(variant).template:

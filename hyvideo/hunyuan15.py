@@ -39,6 +39,7 @@ from transformers import (
 
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
 from engine.loading.checkpoint import base_config, load_component, load_tokenizer
+from engine.loading.memory import free_memory
 from engine.media.frames import load_image
 from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
@@ -271,7 +272,7 @@ def tile_size(request: GenerationRequest, latents: Tensor) -> int:
         return request.vae_tile_size // TILES[-1] * TILES[-1]
     if latents.device.type != "cuda":
         return TILES[0]
-    free, _ = torch.cuda.mem_get_info(latents.device)
+    free = free_memory(latents.device)
     frames = latents.shape[2] * 4
     per_pixel = BYTES_PER_PIXEL * latents.element_size() / 2
     fitting = [size for size in TILES if frames * size**2 * per_pixel < 0.9 * free]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.family import LoadedModel
+from engine.loading.memory import free_memory
 from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
 from ltx_video.config import LtxConfig
@@ -81,7 +82,7 @@ def tile_size(request: GenerationRequest, latents: Tensor, device: Any) -> int:
         return request.vae_tile_size
     if torch.device(device).type != "cuda":
         return 0
-    free, _ = torch.cuda.mem_get_info(device)
+    free = free_memory(device)
     pixels = latents.shape[2] * 8 * latents.shape[3] * latents.shape[4] * CELL * CELL
     needed = pixels * BYTES_PER_PIXEL * latents.element_size() / 2
     if needed < 0.9 * free:

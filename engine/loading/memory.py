@@ -5,9 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from engine.errors import OutOfMemory
 from engine.request import GenerationRequest
+
+if TYPE_CHECKING:
+    import torch
 
 GIB = 1 << 30
 
@@ -73,3 +77,13 @@ def free_memory_told(device: str) -> str:
 
     free, total = torch.cuda.mem_get_info(device)
     return f" ({free / GIB:.1f} of {total / GIB:.1f} GiB free)"
+
+
+def free_memory(device: torch.device) -> int:
+    """Of a GPU, in bytes, with what torch holds in reserve: else what is chosen by it
+    would depend on what ran before."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + reserve)

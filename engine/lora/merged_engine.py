@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.loading.memory import free_memory
 from engine.lora.canonical import Canonical, Kronecker, LowRank
 from engine.lora.peft_engine import PeftEngine
 
@@ -99,12 +100,8 @@ class MergedEngine:
 def _kept(weight: Tensor) -> Tensor:
     """The weight itself where there is room for another beside it, else a copy in main
     memory."""
-    if weight.is_cuda:
-        free, _ = torch.cuda.mem_get_info(weight.device)
-        unused = torch.cuda.memory_reserved(weight.device)
-        unused -= torch.cuda.memory_allocated(weight.device)
-        if free + unused - weight.nbytes < SPARE_BYTES:
-            return weight.cpu()
+    if weight.is_cuda and free_memory(weight.device) - weight.nbytes < SPARE_BYTES:
+        return weight.cpu()
     return weight
 
 

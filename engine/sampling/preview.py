@@ -1,7 +1,7 @@
 """Small pictures of a video that is still being denoised, without its VAE.
 
 A latent's colour is close to a linear function of its channels. The factors are data:
-a JSON file in the family's ``previews`` folder, which a row of ``variants.py`` names.
+a JSON file in the family's ``previews`` folder, which a row of ``models.yaml`` names.
 Where a VAE encodes its first frame alone, that frame can have factors of its own.
 """
 

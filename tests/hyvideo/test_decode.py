@@ -10,7 +10,6 @@ from hyvideo import FAMILY
 from hyvideo.decode import (
     decode_chunks,
     decode_video,
-    free_memory,
     tile_size,
     tiles_of,
 )
@@ -115,13 +114,6 @@ def test_a_longer_video_needs_no_smaller_tiles(vae, request_of, monkeypatch):
     monkeypatch.setattr("hyvideo.decode.free_memory", lambda device: 40 << 30)
     sizes = {tile_size(request_of(), vae, OnGpu(n, 544, 960)) for n in (5, 21, 200)}
     assert sizes == {0}
-
-
-def test_memory_that_torch_holds_in_reserve_is_free(monkeypatch):
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (5, 80))
-    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 30)
-    monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 10)
-    assert free_memory(torch.device("cuda:0")) == 25
 
 
 def test_pixels_are_rounded_and_clamped():

@@ -214,7 +214,7 @@ def test_automatic_tiles_go_by_the_free_memory(request_of, monkeypatch):
     request = request_of(TEXT)
     for free, expected in ((80, 256), (12, 128), (2, 64), (0, 64)):
         monkeypatch.setattr(
-            "torch.cuda.mem_get_info", lambda device, free=free: (free << 30, 80 << 30)
+            "hyvideo.hunyuan15.free_memory", lambda device, free=free: free << 30
         )
         assert hunyuan15.tile_size(request, OnGpu()) == expected
 

@@ -103,7 +103,7 @@ def test_automatic_tiling_goes_by_the_free_memory(request_of, monkeypatch):
     latents = torch.zeros(1, 128, 11, 22, 40)
     for free, expected in ((80, 0), (12, 512), (6, 256)):
         monkeypatch.setattr(
-            "torch.cuda.mem_get_info", lambda device, free=free: (free << 30, 80 << 30)
+            "ltx_video.decode.free_memory", lambda device, free=free: free << 30
         )
         assert tile_size(request_of(), latents, "cuda:0") == expected
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from engine.errors import OutOfMemory
-from engine.loading.memory import out_of_memory_told
+from engine.loading.memory import free_memory, out_of_memory_told
 from engine.request import GenerationRequest
 
 REQUEST = GenerationRequest(
@@ -42,3 +42,10 @@ def test_other_errors_pass_through():
     ):
         raise RuntimeError("a shape is wrong")
     assert not isinstance(caught.value, OutOfMemory)
+
+
+def test_memory_that_torch_holds_in_reserve_is_free(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (5, 80))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 30)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 10)
+    assert free_memory(torch.device("cuda:0")) == 25
