@@ -70,14 +70,6 @@ def presets_for(model: str, settings: Settings) -> dict[str, Path]:
     return found
 
 
-def load_preset(file: Path) -> dict[str, Any]:
-    """The fields that the preset sets.
-
-    Raises ``UnreadableFile`` when it isn't part of a request.
-    """
-    return dict(read_preset(file).values)
-
-
 def open_preset(file: Path, family: str, settings: Settings) -> Preset:
     """A preset of ``presets_for``. Raises ``UnreadableFile``."""
     if file.suffix == SUFFIX:

@@ -109,7 +109,7 @@ def test_family_of_the_page_is_listed_without_torch(project: Path) -> None:
 def test_family_of_the_page_has_a_preset(project: Path) -> None:
     program = (
         "from engine.settings import Settings; from engine.presets import *; "
-        "[file] = list_presets(Settings().presets, 'sana_video'); load_preset(file)"
+        "[file] = list_presets(Settings().presets, 'sana_video'); read_preset(file)"
     )
     run(project, f'python -c "{program}"')
 

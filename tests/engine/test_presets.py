@@ -8,7 +8,6 @@ from engine.family import all_variants, get_variant
 from engine.presets import (
     SHIPPED,
     list_presets,
-    load_preset,
     merge,
     presets_for,
     read_preset,
@@ -21,7 +20,7 @@ def test_shipped_presets_make_requests_that_the_demo_takes(settings):
     presets = presets_for("wan-demo", settings)
     assert set(presets) == {"draft", "standard", "fine"}
     for preset in presets.values():
-        values = load_preset(preset)
+        values = read_preset(preset).values
         request = merge(values, {"model": "wan-demo", "prompt": "a red ball"})
         accepted = accept(request, folder=None, settings=settings)
         assert values.items() <= accepted.model_dump().items()
@@ -41,7 +40,7 @@ def test_every_model_takes_the_presets_of_its_family(variant, settings):
     presets = list_presets(settings.presets, variant.family)
     assert {preset.stem for preset in presets} >= {"draft", "standard"}
     for preset in presets:
-        values = load_preset(preset)
+        values = read_preset(preset).values
         given = {"model": variant.id, "prompt": "a red ball", **media}
         request = merge(values, given)
         accepted = accept(request, folder=None, settings=settings)
@@ -79,7 +78,7 @@ def test_a_preset_that_is_no_part_of_a_request_is_refused(tmp_path, text, reason
     file = tmp_path / "odd.json"
     file.write_text(text)
     with pytest.raises(UnreadableFile, match=reason):
-        load_preset(file)
+        read_preset(file)
 
 
 def test_a_saved_preset_is_read_again(settings):
@@ -92,14 +91,14 @@ def test_a_saved_preset_is_read_again(settings):
         "loras": [{"name": "a.safetensors", "multiplier": "1,0"}],
     }
     file = save_preset(settings.presets, "wan", " night ", values)
-    assert load_preset(file) == {
+    assert read_preset(file).values == {
         "prompt": "a red ball",
         "num_frames": 9,
         "loras": [{"name": "a.safetensors", "multiplier": "1,0"}],
     }
     assert presets_for("wan-demo", settings)["night"] == file
     save_preset(settings.presets, "wan", "night", {"num_frames": 5})
-    assert load_preset(file) == {"num_frames": 5}
+    assert read_preset(file).values == {"num_frames": 5}
     assert [each.name for each in file.parent.iterdir()] == ["night.json"]
 
 
@@ -128,7 +127,7 @@ def test_models_and_links_are_checked(tmp_path, more):
     file = tmp_path / "a.json"
     file.write_text(json.dumps(more))
     with pytest.raises(UnreadableFile, match=next(iter(more))):
-        load_preset(file)
+        read_preset(file)
 
 
 FAST = [
