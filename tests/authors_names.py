@@ -114,6 +114,8 @@ WAN_TRANSFORMER = [
     (r"\.norm_added_k\.", ".norm_k_img."),
     (r"\.ffn\.net\.0\.proj\.", ".ffn.0."),
     (r"\.ffn\.net\.2\.", ".ffn.2."),
+    (r"^fps_projection\.net\.0\.proj\.", "fps_projection.0."),
+    (r"^fps_projection\.net\.2\.", "fps_projection.2."),
 ]
 
 

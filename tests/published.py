@@ -281,6 +281,32 @@ NETWORKS = {
 }
 
 
+AUTHORS_NAMES = {
+    "wan 1.3B": "f497a13f822fae02",
+    "wan 14B": "91bb4bff513bbc8f",
+    "wan 1.3B i2v": "a86d5ffb15ac578b",
+    "wan 14B i2v": "d15ba8530ae3e6f3",
+    "wan 14B flf2v": "7ef5b05dfc160bcb",
+    "wan A14B i2v": "7d4f9df06aea9011",
+    "wan 5B": "7b3b1e5d4e511617",
+    "vace 1.3B": "b98e55b18251ec2d",
+    "vace 14B": "9b44d164faca2b64",
+    "skyreels 1.3B": "d15f78a29ea39a02",
+    "wan vae": "3d5b088112ea6071",
+    "wan 2.2 vae": "df1561c09771a39f",
+    "umt5": "6be56588df891113",
+    "ltx 2B": "08726469b22092eb",
+    "ltx 13B": "bf721d45e20e4c59",
+    "ltx vae": "1bc2e0dbf6fd4bb9",
+    "ltx upsampler": "75279f8ebb22cacd",
+    "hunyuan": "9bab08fe2b8bd86e",
+    "hunyuan i2v": "9bab08fe2b8bd86e",
+    "hunyuan i2v 33ch": "308e1ddd98b46a8e",
+}
+"""Network → the beginning of a digest of its names and shapes in the class of its
+authors, or of ComfyUI for their files. That class was built once; it isn't here."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A network in a model's files."""

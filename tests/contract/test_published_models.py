@@ -1,9 +1,11 @@
 """Every model of the catalogue in full size, without weights: what its family loads
 finds exactly the names and shapes that are published."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from engine.loading.layouts.layout import rows_of
 from engine.loading.matching import Match, is_from_transformers, match, shapes_of
 from engine.loading.stored import Stored
 from tests.documents import names_in_first_column, section
-from tests.published import MODELS, NETWORKS, Part, Tensors, plain
+from tests.published import AUTHORS_NAMES, MODELS, NETWORKS, Part, Tensors, plain
 from tests.tiny_wan import make_tokenizer
 
 WITH_AUTHORS_NAMES = [name for name, each in NETWORKS.items() if each.authors]
@@ -31,6 +33,8 @@ FAMILY_MODULES = (
 )
 
 NOT_NETWORKS = {"tokenizer", "tokenizer_2", "scheduler", "feature_extractor"}
+
+LTX_PREFIX = re.compile(r"^(model\.diffusion_model|vae)\.")
 
 PACKED = ("int8", "fp8")
 
@@ -121,6 +125,18 @@ def test_file_under_its_authors_names_tells_the_network(name: str) -> None:
     loaded_from_file(NETWORKS[name].kind, name, ())
 
 
+@pytest.mark.parametrize("name", AUTHORS_NAMES)
+def test_authors_names_are_those_of_their_classes(name: str) -> None:
+    file = by_authors(name, ()).tensors
+    lines = sorted(
+        f"{LTX_PREFIX.sub('', weight)} {file[weight].shape}"
+        for weight in file
+        if not weight.startswith("vae.per_channel_statistics.")  # beside the network
+    )
+    digest = sha256("\n".join(lines).encode()).hexdigest()
+    assert digest.startswith(AUTHORS_NAMES[name])
+
+
 def parts_of(variant: ModelVariant) -> Mapping[str, Part]:
     """The model's networks; of one that only has a file of its own for a network of
     another model, that one's."""
@@ -208,11 +224,14 @@ def test_stated_sizes_are_those_of_the_networks(model: str) -> None:
     parts = parts_of(variant)
     total = 0.0
     for component, part in parts.items():
-        choices = variant.files.get(component, (None,))
-        total += gigabytes(part, width_of(choices[0], part, variant))
+        choices = variant.files.get(component, ())
         for choice in choices:
-            if choice is not None:
-                check_size(choice, variant, parts)
+            check_size(choice, variant, parts)
+        first = choices[0] if choices else None
+        if first is not None and first.precision in PACKED:
+            total += first.gigabytes
+        else:
+            total += gigabytes(part, width_of(first, part, variant))
     lora = variant.files.get("distilled_lora", ())
     total += sum(choice.gigabytes for choice in lora[:1])
     assert variant.gigabytes == pytest.approx(total, abs=0.51)
