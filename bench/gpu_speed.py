@@ -41,7 +41,9 @@ from engine.errors import UserError
 from engine.loading import streaming
 from engine.loading.chunked import feed_forward_chunked
 from engine.loading.kernels import compile_blocks
-from engine.loading.offload import import_mmgp, keep_precision
+from engine.loading.offload import place
+from engine.progress import Progress
+from engine.settings import Settings
 
 GIB = 1 << 30
 HAS_GPU = torch.cuda.is_available()
@@ -109,6 +111,7 @@ class Table:
             faster=stock / seconds,
             first_call=first_call,
             cosine=round(float(cosine), 6),
+            same_bits=bool(torch.equal(made, reference)),
             **peaks,
         )
         return True
@@ -300,20 +303,17 @@ def run_peers(table: Table, options: argparse.Namespace) -> None:
     if not HAS_GPU:
         return
     network.to("cpu")
-    torch.cuda.empty_cache()
-    keep_precision(network)
-    pipeline = {"transformer": network}
-    manager = import_mmgp().profile(
-        pipeline, 4, verboseLevel=0, quantizeTransformer=False
-    )
-    torch.set_default_device(None)
+    pipeline = SimpleNamespace(transformer=network)
+    pipeline.components = {"transformer": network}
+    settings = Settings(attention="sdpa", profile="4")
+    placed = place(None, pipeline, DEVICE, settings, Progress("bench"))
     for gib in options.caps:
         with cap(gib):
             table.measure(
                 f"mmgp 4, {gib:g} GiB", forward(network, inputs), options.repeats
             )
-    manager.release()
-    del manager, pipeline, network
+    placed.release()
+    del placed, pipeline, network
     empty()
     network, inputs = network_and_inputs(case, tiny=options.tiny)
     network.to("cpu")

@@ -40,7 +40,7 @@ TURING_ON = AMPERE_ON | {(7, 5)}
 HOPPER = frozenset({(9, 0)})
 
 FLASH3 = {"fa3-fwd": (0, 0, 3), "flash-attn-3": (3,)}
-"""The first is the forward pass alone, built for CUDA 13 and any torch since 2.10."""
+"""The first is the forward pass alone, built for CUDA 13 and torch's stable ABI."""
 
 BACKENDS = (
     Backend("sdpa", "native", "torch's own choice of its kernels"),
