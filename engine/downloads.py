@@ -17,6 +17,7 @@ from engine.family import ModelVariant, WeightFile
 from engine.loading.download import Transfer, may_download, plan_transfer
 from engine.loading.machine import machine_memory
 from engine.loading.precision import choose_files
+from engine.loading.weights import find_weights
 from engine.progress import never
 from engine.settings import Settings
 
@@ -137,6 +138,8 @@ class Downloads:
                             "downloads are turned off, by --offline, --no-download or "
                             "HF_HUB_OFFLINE"
                         )
+                    # Says which files nobody offers.
+                    find_weights(variant, self._settings, self.choose(variant))
                     return False
                 self._entries[model] = _Entry(variant, transfer)
             self._entries[model].by_hand = True

@@ -18,7 +18,12 @@ from engine.family import ModelVariant, WeightFile
 from engine.loading import hub
 from engine.loading.download import MIB, may_download
 from engine.loading.notes import SUMS, find_note, noted_digest
-from engine.loading.weights import file_places, folder_places, missing_weights
+from engine.loading.weights import (
+    file_places,
+    find_files,
+    folder_places,
+    missing_weights,
+)
 from engine.settings import Settings
 
 Choose = Callable[[ModelVariant], Mapping[str, WeightFile]]
@@ -74,8 +79,7 @@ def stock_of(variant: ModelVariant, settings: Settings, choose: Choose) -> Stock
     """What is there of ``variant``."""
     files = tuple(_files_of(variant, settings))
     try:
-        wanted = missing_weights(variant, settings, choose(variant))
-        missing = tuple(each.path or each.repository for each in wanted)
+        missing = _missing(variant, settings, choose(variant))
     except UserError as error:  # a broken index
         missing = (str(error),)
     stock = Stock(variant, files, _size(files), missing)
@@ -188,9 +192,23 @@ def _remove(files: Sequence[Path], roots: list[Path]) -> int:
 
 def _is_complete(variant: ModelVariant, settings: Settings, choose: Choose) -> bool:
     try:
-        return not missing_weights(variant, settings, choose(variant))
+        return not _missing(variant, settings, choose(variant))
     except UserError:
         return False
+
+
+def _missing(
+    variant: ModelVariant, settings: Settings, chosen: Mapping[str, WeightFile]
+) -> tuple[str, ...]:
+    """Names of files that aren't here, also of those that can't be downloaded."""
+    here = find_files(variant, settings, chosen)
+    own = [
+        choices[0].name
+        for component, choices in variant.files.items()
+        if component not in here and not choices[0].is_published
+    ]
+    wanted = missing_weights(variant, settings, chosen)
+    return (*own, *(each.path or each.repository for each in wanted))
 
 
 def _files_of(variant: ModelVariant, settings: Settings) -> list[Path]:

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.catalogue import get_model, own_models
+from engine.downloads import Downloads
 from engine.errors import MissingWeights
 from engine.generate import Generator
 from engine.loading.weights import find_weights
@@ -130,3 +131,13 @@ def test_what_is_wrong_with_an_address_is_told(settings, own, said):
     row = f"base: wan-demo\nfiles:\n  transformer:\n    - {own}\n"
     (settings.models / "toys.yaml").write_text(row, "utf-8")
     assert said in own_models(settings).problems["toys"]
+
+
+def test_a_file_that_nobody_offers_is_asked_for_in_a_sentence(
+    root, settings, monkeypatch
+):
+    ask(monkeypatch, "http://127.0.0.1:9", root / "cache")
+    assert not Downloads(settings).fetch(EXAMPLE)
+    (root / "ckpts" / "my_finetune.safetensors").unlink()
+    with pytest.raises(MissingWeights, match=r"lacks my_finetune\.safetensors\. They"):
+        Downloads(settings).fetch(EXAMPLE)

@@ -16,6 +16,7 @@ from engine.loading.inventory import (
     verify,
 )
 from engine.progress import Progress
+from tests.engine.loading.test_weights import write_layout
 from tests.hub_server import FakeHub, ask, safetensors
 
 REPOSITORY = "someone/model"
@@ -210,3 +211,23 @@ def test_the_rest_of_ckpts_stays(hub, settings):
     get(ONE, settings)
     delete(stock(ONE, settings), settings, no_choice)
     assert left(settings.root / "ckpts") == ["other.safetensors"]
+
+
+def test_deleting_a_base_leaves_what_a_further_training_of_it_needs(
+    settings, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("engine.settings.PROJECT", tmp_path / "project")
+    base = replace(get_variant("wan2.1-t2v-1.3b"), id="base", folder="base")
+    file = (WeightFile("", "further.safetensors"),)
+    own = {"folder": "further", "base_folder": "base", "files": {"transformer": file}}
+    models = {"base": base, "further": replace(base, id="further", **own)}
+    monkeypatch.setattr(inventory, "all_models", lambda _settings: models)
+    write_layout(settings.root / "ckpts" / "base")
+    assert stock(models["further"], settings).missing == ("further.safetensors",)
+    assert delete(stock(base, settings), settings, no_choice)  # nobody needs it
+
+    write_layout(settings.root / "ckpts" / "base")
+    (settings.root / "ckpts" / "further.safetensors").write_bytes(b"x")
+    with pytest.raises(UserError, match="other models use its files"):
+        delete(stock(base, settings), settings, no_choice)
+    assert stock(models["further"], settings).missing == ()
