@@ -66,6 +66,10 @@ def parse(argv: list[str] | None) -> Options:
     if found.listen:
         given["server_name"] = "0.0.0.0"
     root = Path(given.get("root", PROJECT)).expanduser().resolve()
+    if root.is_file():
+        raise UserError(f"--root: {root} is a file, not a folder")
+    if found.settings is not None and not found.settings.is_dir():
+        raise UserError(f"--settings: there is no folder {found.settings}")
     folder: Path = found.settings or root / "settings"
     return Options(
         settings=read_settings(folder / "app.json", **{**given, "root": root}),

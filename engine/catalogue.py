@@ -85,7 +85,7 @@ def all_models(settings: Settings) -> dict[str, ModelVariant]:
 
 def get_model(model: str, settings: Settings) -> ModelVariant:
     """The row with this id; raises ``RequestError`` that says what is wrong with it, or
-    lists the known ones."""
+    which could be meant."""
     own = own_models(settings)
     if model in own.problems:
         raise RequestError([Problem("model", own.problems[model])])

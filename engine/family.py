@@ -278,12 +278,13 @@ NO_MORE: Mapping[str, ModelVariant] = {}
 
 
 def get_variant(model: str, more: Mapping[str, ModelVariant] = NO_MORE) -> ModelVariant:
-    """The row with this id, among ``more`` rows too; raises ``RequestError`` that lists
-    the known ones."""
+    """The row with this id, among ``more`` rows too; raises ``RequestError`` that says
+    which could be meant."""
     variants = {**all_variants(), **more}
     if model not in variants:
-        near = get_close_matches(model, variants, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        message = f"no model is called {model[:100]!r}; {hint}known are: "
-        raise RequestError([Problem("model", message + ", ".join(variants))])
+        near = get_close_matches(model, variants)
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
+        message = f"no model is called {model[:100]!r}; "
+        message += hint if near else f"known are: {', '.join(variants)}"
+        raise RequestError([Problem("model", message)])
     return variants[model]

@@ -74,6 +74,15 @@ def test_broken_settings_file_is_named(tmp_path: Path) -> None:
         parse(["--settings", str(tmp_path), "--root", str(tmp_path)])
 
 
+def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UserError, match=r"--root: .*file is a file, not a folder"):
+        parse(["--root", str(file)])
+    with pytest.raises(UserError, match=r"--settings: there is no folder .*gone"):
+        parse(["--root", str(tmp_path), "--settings", str(tmp_path / "gone")])
+
+
 @pytest.mark.parametrize("text", ["bob", "bob:", ":secret"])
 def test_auth_without_name_or_password_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="USER:PASS"):

@@ -169,10 +169,11 @@ def test_a_missing_field_is_named(settings):
     assert str(caught.value) == "prompt: is missing"
 
 
-def test_an_unknown_model_gets_the_nearest_and_the_known_ones(problems):
+def test_an_unknown_model_gets_the_nearest_ones_or_else_all(problems):
     message = problems(model="fake-modle")["model"]
-    assert "no model is called 'fake-modle'; did you mean 'fake-model'?" in message
-    assert "wan-demo" in message
+    assert "no model is called 'fake-modle'; did you mean 'fake-model" in message
+    assert "wan-demo" not in message
+    assert "known are: wan-demo, " in problems(model="sora")["model"]
 
 
 def test_all_problems_are_told_at_once(problems):
