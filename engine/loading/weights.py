@@ -313,8 +313,9 @@ def _how_to_get_folder(
         for component in sorted(without):
             remedy += f' --exclude "{component}/*{WEIGHTS_SUFFIX}*"'
     else:
-        remedy = f"They come with the app, in {PROJECT / 'ckpts' / variant.folder}: "
-        remedy += "restore that folder from the repository"
+        remedy = f"They come with the app, in {PROJECT / 'ckpts' / variant.folder}, "
+        remedy += "once they are trained: restore that folder from the repository, or "
+        remedy += "train them as demo/README.md says"
     partial = [
         f"{place} lacks {_listed(missing_files(place, without))}"
         for place in places
