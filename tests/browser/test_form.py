@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, Route, expect
 
 from engine.media.video import probe
 from tests.browser.conftest import Shoot
@@ -130,6 +130,26 @@ def test_finished_video_dropped_on_the_page_brings_all_fields_back(
     expect(negative).to_have_value("blurry")
     expect(page.locator("#form-notice")).to_contain_text(video.name)
     shoot("restored")
+
+
+def test_a_page_that_still_loads_takes_no_words_that_it_would_overwrite(
+    page: Page, app: RunningApp
+) -> None:
+    generate(page, "the newest")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/gradio_api/run/predict*", hold)
+    page.goto(app.url)
+    prompt = page.locator("#field-prompt textarea")
+    with pytest.raises(Error, match="intercepts pointer events"):
+        prompt.click(timeout=1000)
+    assert held
+    page.unroute("**/gradio_api/run/predict*")  # what was held goes on
+    prompt.click()
+    expect(prompt).to_have_value("the newest")
 
 
 def test_request_file_fills_the_form(page: Page, tmp_path: Path) -> None:
