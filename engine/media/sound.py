@@ -18,7 +18,7 @@ def keep_sound(source: Path, video: Path) -> None:
     if not _has_sound(source):
         return
     seconds = probe(video).seconds
-    made = video.with_suffix(".sound")
+    made = Path(f"{video}.sound")  # beside a part, and removed with it
     command = [
         *(*open_command(video, source), "-loglevel", "error", "-y"),
         *("-map", "0:v:0", "-map", "1:a:0", "-map_metadata", "0", "-c:v", "copy"),
@@ -32,6 +32,11 @@ def keep_sound(source: Path, video: Path) -> None:
             reason = lines[-1] if lines else f"exit status {done.returncode}"
             raise UserError(f"the sound of {source.name} can't be kept: {reason}")
         made.replace(video)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"the sound of {source.name} can't be kept: {reason}"
+        ) from error
     finally:
         made.unlink(missing_ok=True)
 

@@ -74,3 +74,16 @@ def test_what_goes_wrong_leaves_the_file_as_it_is(with_sound, tmp_path):
     with pytest.raises(UserError, match=r"b\.mp4 isn't a video"):
         keep_sound(source, video)
     assert video.read_bytes() == content
+
+
+def test_a_system_that_refuses_costs_the_sound_alone(with_sound, tmp_path, monkeypatch):
+    source, video = with_sound(1), write(tmp_path / "new.mp4", 9)
+
+    def refuse(_path, _target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    with pytest.raises(UserError, match=r"sound of source\.mp4 .*: Permission denied"):
+        keep_sound(source, video)
+    assert probe(video).num_frames == 9
+    assert [each.name for each in tmp_path.glob("*.sound")] == []
