@@ -183,6 +183,14 @@ class ModelVariant:
     is_offered: bool = True
     """Whether it can be chosen: not before its weights are trained."""
 
+    @property
+    def base_gigabytes(self) -> float:
+        """Of the files that it has from its base."""
+        if not self.base_folder:
+            return 0.0
+        own = {choices[0] for choices in self.files.values()}
+        return max(self.gigabytes - sum(file.gigabytes for file in own), 0.0)
+
 
 @dataclass
 class LoadedModel:

@@ -29,7 +29,7 @@ def choose_files(
         }
         files = set(chosen.values())  # one file may hold several components
         sizes = [int(file.gigabytes * GB) for file in files] or [0]
-        fits_ram = sum(sizes) <= free_ram
+        fits_ram = sum(sizes) + variant.base_gigabytes * GB <= free_ram
         fits_gpu = free_vram is None or max(sizes) + WORKING_BYTES <= free_vram
         if fits_ram and fits_gpu:
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,8 +37,6 @@ BASE = "/base"
 whose configuration a file of the user's has."""
 
 ANY_PRECISION: Mapping[str, WeightFile] = {}
-
-ANY_COMPONENT: Mapping[str, Sequence[WeightFile]] = {}
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -93,25 +91,26 @@ def missing_weights(
         lacking = _lacking(variant, found, chosen)
         rest = _rest(variant)
         return [file for file in lacking if file.is_published] + (
-            [] if rest is None else _missing_folder(rest, settings, variant.files)
+            []
+            if rest is None
+            else _missing_folder(rest, settings, variant.base_gigabytes, variant.files)
         )
-    return _missing_folder(variant, settings)
+    return _missing_folder(variant, settings, variant.gigabytes)
 
 
 def _missing_folder(
     variant: ModelVariant,
     settings: Settings,
-    files: Mapping[str, Sequence[WeightFile]] = ANY_COMPONENT,
+    gigabytes: float,
+    replaced: Collection[str] = NOTHING,
 ) -> list[WeightFile]:
-    """The repository of ``variant``, if that has to be downloaded, without the weights
-    of components that ``files`` stand for."""
-    without = frozenset(files)
+    """The repository of ``variant``, of which so many ``gigabytes`` are wanted, if that
+    has to be downloaded; without the weights of the ``replaced`` components."""
+    without = frozenset(replaced)
     places = folder_places(variant, settings)
     if variant.hub is None or _whole_folder(places, without) is not None:
         return []
-    own = sum(file.gigabytes for file in {choices[0] for choices in files.values()})
-    size = max(variant.gigabytes - own, 0.0)
-    return [WeightFile(variant.hub, "", size, without=without)]
+    return [WeightFile(variant.hub, "", gigabytes, without=without)]
 
 
 def _lacking(

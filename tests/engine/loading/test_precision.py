@@ -42,6 +42,15 @@ def test_a_file_that_holds_two_components_counts_once():
     assert choose_files(both, None, 30 * GB)["transformer"] == BF16
 
 
+def test_what_a_row_has_from_its_base_needs_room_too():
+    row = replace(ROW, files={"transformer": (BF16, INT8)}, gigabytes=50)
+    based = replace(row, base_folder="base")
+    assert (row.base_gigabytes, based.base_gigabytes) == (0, 24)
+    for free_ram, transformer in ((49, INT8), (50, BF16)):
+        assert choose_files(based, None, free_ram * GB)["transformer"] == transformer
+    assert choose_files(row, None, 49 * GB)["transformer"] == BF16
+
+
 def test_a_row_without_files_has_nothing_to_choose():
     assert choose_files(get_variant("wan-demo"), None, 0) == {}
 
