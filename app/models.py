@@ -17,6 +17,7 @@ from engine.loading.download import MIB
 from engine.loading.inventory import (
     Stock,
     bytes_to_verify,
+    deletable,
     delete,
     stock_of,
     throw_away,
@@ -56,7 +57,7 @@ def size(count: float) -> str:
 def stock_told(stock: Stock) -> str:
     """What is here of a model and what is missing, in one line."""
     if stock.is_shipped:
-        told = "; its files are gone" if stock.missing else f", {size(stock.size)}"
+        told = "; its files are missing" if stock.missing else f", {size(stock.size)}"
         return f"comes with the app{told}"
     if not stock.missing:
         return f"on this disk, {size(stock.size)}"
@@ -141,7 +142,8 @@ def _count_lines(model: str, total: int) -> Callable[[int], None]:
 def _delete(model: str, settings: Settings, *, is_sure: bool) -> int:
     choose = Downloads(settings).choose
     stock = stock_of(get_model(model, settings), settings, choose)
-    if not is_sure:
+    # With nothing to delete, ``delete`` says why.
+    if not is_sure and deletable(stock, settings, choose):
         _say(f"Delete the files of {model} ({size(stock.size)})? Type yes:")
         if sys.stdin.readline().strip().lower() != "yes":
             _say("Nothing is deleted")

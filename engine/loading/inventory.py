@@ -141,10 +141,13 @@ def delete(stock: Stock, settings: Settings, choose: Choose) -> int:
     """
     files = deletable(stock, settings, choose)
     if not files:
-        reason = "it comes with the app" if stock.is_shipped else "nothing is deleted"
-        if stock.files and not stock.is_shipped:
-            reason = "other models use its files, or they lie in folders of other apps"
-        raise UserError(f"{stock.variant.id} stays: {reason}")
+        model = stock.variant.id
+        if not stock.files:
+            raise UserError(f"nothing of {model} is on this machine")
+        reason = "other models use its files, or they lie in folders of other apps"
+        if stock.is_shipped:
+            reason = "it comes with the app"
+        raise UserError(f"{model} stays: {reason}")
     return _remove(files, _own_roots(stock.variant, settings))
 
 
