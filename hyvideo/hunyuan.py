@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
-from engine.loading.checkpoint import base_config, load_component, load_tokenizer
+from engine.loading.checkpoint import load_tokenizer, network_loader
 from engine.request import GenerationRequest
 from engine.sampling.reporting import reporting
 from hyvideo.attention import attend_without_mask
@@ -59,11 +59,7 @@ def load(
     on_component: OnComponent,
 ) -> Any:
     """diffusers' pipeline for the row, on the CPU. Raises ``UnreadableFile``."""
-
-    def network(name: str, kind: Any, precision: str = dtype) -> Any:
-        on_component(name.replace("_", " "))
-        config = base_config(kind, weights, name)
-        return load_component(kind, weights[name], precision, config)
+    network = network_loader(weights, dtype, on_component)
 
     sees_images = "image_processor" in weights
     language_model = LlavaForConditionalGeneration if sees_images else LlamaModel

@@ -38,7 +38,7 @@ from transformers import (
 )
 
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
-from engine.loading.checkpoint import base_config, load_component, load_tokenizer
+from engine.loading.checkpoint import load_tokenizer, network_loader
 from engine.loading.memory import free_memory
 from engine.media.frames import load_image
 from engine.media.pixels import to_uint8
@@ -132,11 +132,7 @@ def load(
     on_component: OnComponent,
 ) -> Any:
     """diffusers' pipeline for the row, on the CPU. Raises ``UnreadableFile``."""
-
-    def network(name: str, kind: Any, precision: str = dtype) -> Any:
-        on_component(name.replace("_", " "))
-        config = base_config(kind, weights, name)
-        return load_component(kind, weights[name], precision, config)
+    network = network_loader(weights, dtype, on_component)
 
     parts = {
         "tokenizer": load_tokenizer(AutoTokenizer, weights["tokenizer"]),

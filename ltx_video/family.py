@@ -14,7 +14,7 @@ from engine.family import (
     OnPhase,
     OnStep,
 )
-from engine.loading.checkpoint import base_config, load_component, load_tokenizer
+from engine.loading.checkpoint import load_tokenizer, network_loader
 from engine.request import GenerationRequest
 from ltx_video.config import check_together
 from ltx_video.variants import VARIANTS, config_of, options_of
@@ -59,10 +59,7 @@ class LtxVideoFamily:
         from engine.lora.merge import merge_lora
         from ltx_video.pipeline import LtxPipeline
 
-        def network(name: str, kind: Any) -> Any:
-            on_component(name.replace("_", " "))
-            told = base_config(kind, weights, name)
-            return load_component(kind, weights[name], dtype, told)
+        network = network_loader(weights, dtype, on_component)
 
         in_two_passes = config.second_pass is not None
         text_encoder = network("text_encoder", T5EncoderModel)

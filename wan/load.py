@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from engine.family import ModelVariant, OnComponent
-from engine.loading.checkpoint import base_config, load_component, load_tokenizer
+from engine.loading.checkpoint import load_tokenizer, network_loader
 from wan.call import fit_scale
 from wan.denoise import load_scheduler
 from wan.forcing import FromText
@@ -45,11 +45,7 @@ def load(
     on_component: OnComponent,
 ) -> Any:
     """The pipeline, on the CPU. Raises ``UnreadableFile``."""
-
-    def network(name: str, kind: Any, precision: str) -> Any:
-        on_component(name.replace("_", " "))
-        config = base_config(kind, weights, name)
-        return load_component(kind, weights[name], precision, config)
+    network = network_loader(weights, dtype, on_component)
 
     options = options_of(variant)
     pipeline_class, transformer_class = CLASSES[options.task]

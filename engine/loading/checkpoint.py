@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.family import OnComponent
 from engine.loading import quantised
 from engine.loading.interrupt import check_load
 from engine.loading.matching import (
@@ -23,6 +24,20 @@ if TYPE_CHECKING:
     import torch
 
 FULL_PRECISION = "float32"
+
+
+def network_loader(
+    weights: Mapping[str, Path], dtype: str, on_component: OnComponent
+) -> Callable[..., Any]:
+    """``network(name, kind, precision=dtype)``, which loads the component ``name`` of a
+    model as ``load_component`` does, and tells ``on_component`` before."""
+
+    def network(name: str, kind: Any, precision: str = dtype) -> Any:
+        on_component(name.replace("_", " "))
+        config = base_config(kind, weights, name)
+        return load_component(kind, weights[name], precision, config)
+
+    return network
 
 
 def load_component(

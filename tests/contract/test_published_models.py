@@ -165,8 +165,8 @@ def test_model_is_built_in_full_size_from_what_is_published(
             loaded[place.name] = loaded_from_file(kind, name, beside)
         return loaded[place.name]
 
+    monkeypatch.setattr("engine.loading.checkpoint.load_component", load_component)
     for module in FAMILY_MODULES:
-        monkeypatch.setattr(f"{module}.load_component", load_component)
         monkeypatch.setattr(f"{module}.load_tokenizer", lambda *_: make_tokenizer())
     monkeypatch.setattr("engine.lora.merge.merge_lora", lambda *_: None)
     (folders / "scheduler").mkdir(exist_ok=True)
