@@ -81,6 +81,11 @@ def choose_port(server_name: str, port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((server_name, port))
+        except socket.gaierror as error:
+            raise UserError(
+                f"can't serve on {server_name}: {error.strerror}. Name one of this "
+                "machine's IPv4 addresses with --server-name"
+            ) from error
         except OSError as error:
             raise UserError(
                 f"can't serve on {server_name}:{port}: {error.strerror}. Choose "

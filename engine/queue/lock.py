@@ -25,15 +25,16 @@ def hold(root: Path) -> Iterator[None]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
     except Timeout as error:
         raise AlreadyRunning(
             f"{root} is already used by another copy of the app{_told(pid_file)}. End "
             "that one first, or choose another folder with --root"
         ) from error
     except OSError as error:
+        lock.release()
         raise UserError(f"can't use {root} for data: {error.strerror}") from error
     try:
-        pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
         yield
     finally:
         pid_file.unlink(missing_ok=True)

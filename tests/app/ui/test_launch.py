@@ -171,3 +171,8 @@ def test_missing_files_are_announced_or_told_how_to_get(
         assert "Get the 29 GB with: hf download" in said
     else:
         assert said == "its files will be downloaded with the first video (29 GB)"
+
+
+def test_an_address_that_is_none_of_this_machine_is_told() -> None:
+    with pytest.raises(UserError, match="addresses with --server-name"):
+        choose_port("::1", 0)

@@ -59,3 +59,15 @@ def test_folder_that_can_not_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"can't use .*file for data"):
         lock.hold(tmp_path / "file").__enter__()
+
+
+def test_a_disk_without_room_for_the_pid_is_told_and_let_go(tmp_path, monkeypatch):
+    def refuse(*_args, **_more):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("pathlib.Path.write_text", refuse)
+        with pytest.raises(UserError, match="No space left"), lock.hold(tmp_path):
+            pytest.fail("held")
+    with lock.hold(tmp_path):
+        pass
