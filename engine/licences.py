@@ -6,15 +6,14 @@ first download or use of a model under it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 
+from engine.aside import write_aside
 from engine.errors import LicenceNotAccepted, UnreadableFile, UserError
 from engine.family import ModelVariant
 from engine.settings import Settings
@@ -134,14 +133,9 @@ def accept_licence(name: str, settings: Settings) -> Licence:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     accepted = {licence.name: now, **accepted_licences(settings)}
     file = settings.licences
-    part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(accepted, indent=1) + "\n", encoding="utf-8")
-        part.replace(file)
+        write_aside(file, json.dumps(accepted, indent=1) + "\n")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise UserError(f"can't write {file}: {error.strerror}") from error
     return licence
 

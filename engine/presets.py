@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.aside import write_aside
 from engine.catalogue import get_model
 from engine.errors import UnreadableFile, UserError
 from engine.lora.files import list_loras, lora_folders
@@ -115,13 +116,8 @@ def save_preset(
     left_out = {*NOT_SAVED, *GenerationRequest.MEDIA_FIELDS}
     kept = {key: value for key, value in values.items() if key not in left_out}
     file = folder / family / f"{name}.json"
-    part = file.with_suffix(".part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(
-            json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        part.replace(file)
+        write_aside(file, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise UserError(f"can't write {file}: {error.strerror}") from error
     return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from engine.aside import write_aside
 from engine.attention.registry import Backend, Machine, prepare
 
 BETTER_BY = 0.05
@@ -128,13 +130,8 @@ def _write(file: Path | None, known: Mapping[str, Seconds]) -> None:
         }
         for machine, seconds in known.items()
     }
-    part = file.with_suffix(".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        part.replace(file)
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        write_aside(file, json.dumps(told, indent=1) + "\n")
 
 
 def automatic(candidates: Sequence[Backend]) -> list[Backend]:
