@@ -223,7 +223,10 @@ class _Passes:
         if tokens.given is not None:
             times = torch.min(times, (1 - tokens.given) * 1000.0)
         is_guided = guidance.guidance_scale > 1
-        both = [negative, text] if is_guided else [text]
+        both = [text]
+        if is_guided:
+            assert negative is not None
+            both = [negative, text]
         predicted = self._call(tokens, both, times).chunk(len(both))
         perturbed = None
         if guidance.stg_scale > 0:

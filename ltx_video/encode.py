@@ -11,7 +11,9 @@ import torch
 from engine.family import LoadedModel
 from engine.media.frames import is_video, load_clip, load_image
 from engine.request import GenerationRequest
+from ltx_video.guidance import is_guided
 from ltx_video.sizes import Size, whole_size
+from ltx_video.variants import config_of
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Conditioning:
     """What the transformer is conditioned on."""
 
     text: Text
-    negative: Text
-    """As long as ``text``."""
+    negative: Text | None
+    """As long as ``text``; None when no step is guided."""
     parts: int
     """Of the prompt; they follow one another in the video."""
     pins: tuple[Pin, ...]
@@ -54,7 +56,10 @@ def split_prompt(prompt: str) -> list[str]:
 def encode(model: LoadedModel, request: GenerationRequest) -> Conditioning:
     """Embeddings of the prompt and of the negative one, and the given frames."""
     prompts = split_prompt(request.prompt)
-    negative = _embed(model, [request.negative_prompt or ""] * len(prompts))
+    assert request.guidance_scale is not None
+    negative = None
+    if is_guided(config_of(model.variant), request.guidance_scale):
+        negative = _embed(model, [request.negative_prompt or ""] * len(prompts))
     return Conditioning(
         _embed(model, prompts), negative, len(prompts), tuple(_pins(request))
     )

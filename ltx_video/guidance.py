@@ -9,7 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltx_video.config import Guidance
+from ltx_video.config import Guidance, LtxConfig
+
+
+def is_guided(config: LtxConfig, guidance_scale: float) -> bool:
+    """Whether any step asks the transformer with the negative prompt, too."""
+    passes = [each for each in (config.first_pass, config.second_pass) if each]
+    return any(
+        found.guidance_scale > 1
+        for each in passes
+        for found in each.guidance
+        or [Guidance(from_level=0, guidance_scale=guidance_scale)]
+    )
 
 
 def guidance_at(

@@ -7,7 +7,9 @@ from PIL import Image
 
 from engine.media.video import VideoWriter
 from ltx_video import FAMILY
+from ltx_video.config import load_config
 from ltx_video.encode import Pin, in_pieces, padded, split_prompt
+from ltx_video.guidance import is_guided
 from ltx_video.sizes import Size
 
 
@@ -24,7 +26,7 @@ def clip(tmp_path) -> str:
 
 
 def test_embeddings_are_those_of_diffusers_own_pipeline(model, request_of):
-    made = FAMILY.encode(model, request_of(negative_prompt="night"))
+    made = FAMILY.encode(model, request_of(negative_prompt="night", guidance_scale=3.0))
     embeds, mask, negative, negative_mask = model.pipeline.encode_prompt(
         "a red ball moving left", "night", max_sequence_length=256
     )
@@ -34,9 +36,18 @@ def test_embeddings_are_those_of_diffusers_own_pipeline(model, request_of):
     assert torch.equal(made.negative.mask, negative_mask)
 
 
+def test_the_negative_prompt_is_read_only_where_a_step_is_guided(model, request_of):
+    assert FAMILY.encode(model, request_of(guidance_scale=1.0)).negative is None
+    dev = load_config("ltxv-13b-0.9.8-dev")
+    assert is_guided(dev, 1.0)  # its schedule guides whatever is asked
+    assert not is_guided(load_config("ltxv-13b-0.9.8-distilled"), 1.0)
+
+
 def test_parts_of_a_prompt_lie_one_after_the_other(model, request_of):
     assert split_prompt("a red ball| a cube |day") == ["a red ball", "a cube", "day"]
-    made = FAMILY.encode(model, request_of(prompt="a red ball | a blue cube"))
+    made = FAMILY.encode(
+        model, request_of(prompt="a red ball | a blue cube", guidance_scale=3.0)
+    )
     alone = FAMILY.encode(model, request_of(prompt="a blue cube"))
     assert made.parts == 2
     assert made.text.embeds.shape == made.negative.embeds.shape == (1, 512, 32)
