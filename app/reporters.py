@@ -83,10 +83,16 @@ def pace(step: Step) -> str:
     """``step 3/20, 1.25 s/step, 21 s left``."""
     if step.phase == "download":
         return f"{download_pace(step)}, {duration(step.seconds_left)} left"
+    unit = step_unit(step)
     return (
-        f"step {step.step}/{step.total}, {step.seconds_per_step:.3g} s/step, "
+        f"{unit} {step.step}/{step.total}, {step.seconds_per_step:.3g} s/{unit}, "
         f"{duration(step.seconds_left)} left"
     )
+
+
+def step_unit(step: Step) -> str:
+    """What is counted."""
+    return "frame" if step.phase in ("decode", "write") else "step"
 
 
 def download_pace(step: Step) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from app.reporters import download_pace, duration, phase_title
+from app.reporters import download_pace, duration, phase_title, step_unit
 from app.ui.markup import action, empty, facts, one_line, sentence, video_url
 from app.ui.snapshot import Snapshot
 from engine.events import Phase, Warned
@@ -74,8 +74,9 @@ def _running(now: Snapshot, job: Job) -> str:
     if step is not None and step.phase == "download":
         numbers.append(download_pace(step))
     elif step is not None:
-        numbers.append(f"step {step.step} of {step.total}")
-        numbers.append(f"{step.seconds_per_step:.3g} s/step")
+        unit = step_unit(step)
+        numbers.append(f"{unit} {step.step} of {step.total}")
+        numbers.append(f"{step.seconds_per_step:.3g} s/{unit}")
     if (left := now.job_seconds_left) is not None:
         numbers.append(f"{duration(left)} left")
     if now.queued and (whole := now.queue_seconds_left) is not None:

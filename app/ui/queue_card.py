@@ -85,16 +85,21 @@ class QueueCard:
 
     def on_pause(self, session: Session) -> Updates:
         store = self.services.store
-        if store.is_paused():
-            store.resume()
-        else:
-            store.pause()
+        try:
+            if store.is_paused():
+                store.resume()
+            else:
+                store.pause()
+        except UserError as error:
+            session.note("queue", str(error))
         return self.live.refresh(session)
 
     def on_clear(self, session: Session) -> Updates:
-        cleared = self.services.store.clear()
-        number = count(cleared, "video", "videos")
-        session.note("queue", f"Took {number} off the queue.")
+        try:
+            number = count(self.services.store.clear(), "video", "videos")
+            session.note("queue", f"Took {number} off the queue.")
+        except UserError as error:
+            session.note("queue", str(error))
         return self.live.refresh(session)
 
     def on_save(self, session: Session) -> Updates:

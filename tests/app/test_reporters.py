@@ -55,11 +55,13 @@ def test_plain_reporter_tells_the_course_of_a_job(
         reporter.on_event(Phase(job="a", phase="load"))
         reporter.on_event(STEP)
         reporter.on_event(Preview(job="a", step=3, image="data:image/jpeg;base64,AA"))
+        reporter.on_event(STEP.model_copy(update={"phase": "decode"}))
         reporter.on_event(Failed(job="a", error="out of memory", detail="Traceback"))
     assert capsys.readouterr().out.splitlines() == [
         "[1/2] a red [bold]ball[/bold]: started with fake-model (attempt 2)",
         "[1/2] a red [bold]ball[/bold]: Loading the model",
         "[1/2] a red [bold]ball[/bold]: step 3/20, 1.25 s/step, 1 min 15 s left",
+        "[1/2] a red [bold]ball[/bold]: frame 3/20, 1.25 s/frame, 1 min 15 s left",
         "[1/2] a red [bold]ball[/bold]: failed: out of memory",
     ]
 
