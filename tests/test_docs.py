@@ -18,7 +18,7 @@ from engine.events import Event
 from engine.family import ModelVariant, all_variants
 from engine.licences import LICENCES
 from engine.request import GenerationRequest
-from engine.settings import Settings
+from engine.settings import PROJECT, Settings
 from engine.validate import accept
 from tests.documents import (
     COMMAND_LINE,
@@ -127,8 +127,10 @@ def test_every_licence_is_documented_with_its_limits() -> None:
 
 
 def _size(variant: ModelVariant) -> str:
-    is_fetched = variant.hub or variant.files
-    return f"{variant.gigabytes:.0f} GB" if is_fetched else "comes with the code"
+    if variant.hub or variant.files:
+        return f"{variant.gigabytes:.0f} GB"
+    is_there = (PROJECT / "ckpts" / variant.folder).is_dir()
+    return "comes with the code" if is_there else "not trained yet"
 
 
 def test_docs_name_only_models_that_exist() -> None:
