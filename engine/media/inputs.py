@@ -35,6 +35,9 @@ TITLES = {
 IMAGES = ("image_start", "image_end", "image_refs")
 VIDEOS = ("control_video", "source_video")
 
+PART = ".part-"
+"""How the names of copies begin that aren't whole."""
+
 
 @dataclass(frozen=True)
 class Medium:
@@ -185,7 +188,7 @@ def _keep(path: Path, media: Path) -> Path:
     ending = path.suffix.lower()
     if not re.fullmatch(r"\.[a-z0-9]{1,8}", ending):
         ending = ""
-    with tempfile.NamedTemporaryFile(dir=media, delete=False) as copy:
+    with tempfile.NamedTemporaryFile(dir=media, prefix=PART, delete=False) as copy:
         part = Path(copy.name)
         try:
             with path.open("rb") as original:

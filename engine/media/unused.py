@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.media.inputs import PART
 from engine.media.metadata import read_comment
 from engine.outputs import PART_FOLDER
 from engine.request import GenerationRequest
@@ -23,7 +24,7 @@ def unused_media(
 ) -> list[Path]:
     """The files in ``settings.media`` that were kept, not used for ``UNUSED_DAYS``,
     and that neither the jobs' ``requests`` nor a finished video in the outputs nor a
-    preset names.
+    preset names; also what an interrupted copy has left there.
 
     Raises ``UserError`` when something that may name one can't be read.
     """
@@ -36,7 +37,8 @@ def unused_media(
     found = []
     for file in settings.media.glob("*"):
         name = KEPT.fullmatch(file.name)
-        if name and name[1] not in needed and file.stat().st_mtime < before:
+        is_unused = name[1] not in needed if name else file.name.startswith(PART)
+        if is_unused and file.stat().st_mtime < before:
             found.append(file)
     return sorted(found)
 

@@ -69,6 +69,16 @@ def test_only_what_nothing_names_is_deleted(settings, keep, capsys):
     assert recent.image_start not in left
 
 
+def test_what_an_interrupted_copy_has_left_is_deleted_when_it_is_old(settings):
+    settings.media.mkdir()
+    old, new = (settings.media / f".part-{age}" for age in ("old", "new"))
+    for file in (old, new):
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert clean(settings) == 0
+    assert list(settings.media.iterdir()) == [new]
+
+
 @pytest.mark.parametrize(
     "doubt", ["a broken video", "a damaged queue", "a running app"]
 )
