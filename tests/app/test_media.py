@@ -70,7 +70,7 @@ def test_only_what_nothing_names_is_deleted(settings, keep, capsys):
 
 
 def test_what_an_interrupted_copy_has_left_is_deleted_when_it_is_old(settings):
-    settings.media.mkdir()
+    settings.media.mkdir(parents=True)
     old, new = (settings.media / f".part-{age}" for age in ("old", "new"))
     for file in (old, new):
         file.write_bytes(b"half")
