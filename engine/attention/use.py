@@ -71,6 +71,8 @@ def machine_of(device: str) -> Machine:
 
 
 def _use(denoiser: Any, asked: str, device: str, root: Path | None) -> None:
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
     machine, masks = machine_of(device), masks_attention(denoiser)
     if asked == "auto":
         backend = _choose(denoiser, machine, device, root, masks=masks)
@@ -79,6 +81,8 @@ def _use(denoiser: Any, asked: str, device: str, root: Path | None) -> None:
     logger = logging.getLogger("diffusers.models.modeling_utils")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it says that the feature is experimental
+    # Diffusers also makes it the choice of every other model of the process.
+    usual, _ = _AttentionBackendRegistry.get_active_backend()
     try:
         prepare(backend, machine)
         denoiser.set_attention_backend(backend.diffusers)
@@ -86,6 +90,7 @@ def _use(denoiser: Any, asked: str, device: str, root: Path | None) -> None:
         raise refused(asked, str(error), machine, masks=masks) from error
     finally:
         logger.setLevel(level)
+        _AttentionBackendRegistry.set_active_backend(usual)
 
 
 def _choose(

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 from diffusers import LTXVideoTransformer3DModel
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from engine.attention import use
 from engine.attention.registry import Machine
@@ -52,9 +53,10 @@ def test_ltx_masks_its_prompts_and_wan_does_not(pipeline):
     assert not masks_attention(pipeline.transformer)
 
 
-def test_a_backend_is_always_set(pipeline):
-    """Or the next model would get the one that was set last."""
+def test_a_backend_is_that_of_one_model(pipeline):
+    usual = _AttentionBackendRegistry.get_active_backend()
     use_attention(pipeline, "sdpa-math")
+    assert _AttentionBackendRegistry.get_active_backend() == usual
     second = SimpleNamespace(transformer=make_transformer())
     use_attention(second, "auto")
     assert backends(pipeline) == {"_native_math"}
