@@ -72,6 +72,7 @@ def write_weights(folder: Path) -> None:
 def run_profile(root: Path, profile: str, latents_file: Path) -> dict[str, Any]:
     """One video by the app's own code; seconds per phase and peak in GiB."""
     import torch
+    from diffusers import WanPipeline  # noqa: F401  (not timed in either run)
     from safetensors.torch import save_file
 
     from engine.family import get_family, get_variant
