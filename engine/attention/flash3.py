@@ -20,14 +20,13 @@ from diffusers.models.attention_dispatch import (
     _native_attention,
 )
 
+from engine.float8 import FP8, in_fp8
+
 MODULES = {"fa3-fwd": "fa3_fwd_interface", "flash-attn-3": "flash_attn_interface"}
 """By package; both have ``flash_attn_func``."""
 
 KERNEL: dict[str, Callable[..., Any]] = {}
 """The function of the package that was registered."""
-
-FP8 = torch.float8_e4m3fn
-LARGEST = torch.finfo(FP8).max
 
 FEW_KEYS = 2048
 """Below, 8 bits cost more than they save: the tokens of prompts."""
@@ -88,8 +87,8 @@ def centred(key: torch.Tensor) -> torch.Tensor:
 
 def in_8_bits(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rounded to 8-bit floats, and by what to multiply them, (batch, heads)."""
-    scales = values.abs().amax(dim=(1, 3)).float().clamp(min=1e-12) / LARGEST
-    return (values / scales[:, None, :, None]).to(FP8), scales
+    rounded, scales = in_fp8(values, (1, 3))
+    return rounded, scales[:, 0, :, 0]
 
 
 @torch.library.custom_op("attention::flash3", mutates_args=(), device_types="cuda")

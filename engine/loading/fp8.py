@@ -14,9 +14,7 @@ from torch import nn
 
 from engine.attention.use import DENOISERS
 from engine.errors import UserError
-
-FP8 = torch.float8_e4m3fn
-LARGEST = torch.finfo(FP8).max
+from engine.float8 import in_fp8
 
 LEAST_WIDTH = 1024
 MULTIPLE = 16
@@ -26,6 +24,9 @@ FEW_TOKENS = 1024
 """Below, rounding the weight costs more than the product saves: prompts, timesteps."""
 
 OLDEST_CAPABILITY = (8, 9)
+
+ROWS = (1,)
+"""Each has a scale of its own."""
 
 
 def use_fp8(pipeline: Any, device: str) -> None:
@@ -82,17 +83,9 @@ class Fp8Linear(nn.Linear):
         rows = tokens.flatten(0, -2)
         if rows.shape[0] < FEW_TOKENS:
             return super().forward(tokens)
-        out = product(*in_fp8(rows), *in_fp8(self.weight), tokens.dtype)
+        out = product(*in_fp8(rows, ROWS), *in_fp8(self.weight, ROWS), tokens.dtype)
         out = out if self.bias is None else out + self.bias
         return out.reshape(*tokens.shape[:-1], -1)
-
-
-def in_fp8(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``rows`` (count, width) rounded to 8-bit floats, and by what to multiply each
-    row, (count, 1)."""
-    largest = rows.abs().amax(dim=1, keepdim=True).float()
-    scales = largest.clamp(min=1e-12) / LARGEST
-    return (rows / scales).to(FP8), scales
 
 
 def product(
