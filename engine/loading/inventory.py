@@ -18,12 +18,7 @@ from engine.family import ModelVariant, WeightFile
 from engine.loading import hub
 from engine.loading.download import MIB, may_download
 from engine.loading.notes import SUMS, find_note, noted_digest
-from engine.loading.weights import (
-    file_places,
-    find_files,
-    folder_places,
-    missing_weights,
-)
+from engine.loading.weights import absent_weights, file_places, folder_places
 from engine.settings import Settings
 
 Choose = Callable[[ModelVariant], Mapping[str, WeightFile]]
@@ -204,14 +199,10 @@ def _missing(
     variant: ModelVariant, settings: Settings, chosen: Mapping[str, WeightFile]
 ) -> tuple[str, ...]:
     """Names of files that aren't here, also of those that can't be downloaded."""
-    here = find_files(variant, settings, chosen)
-    own = [
-        choices[0].name
-        for component, choices in variant.files.items()
-        if component not in here and not choices[0].is_published
-    ]
-    wanted = missing_weights(variant, settings, chosen)
-    return (*own, *(each.path or each.repository for each in wanted))
+    absent = absent_weights(variant, settings, chosen)
+    own = [each.name for each in absent if not each.is_published]
+    wanted = [each.path or each.repository for each in absent if each.is_published]
+    return (*own, *wanted)
 
 
 def _files_of(variant: ModelVariant, settings: Settings) -> list[Path]:

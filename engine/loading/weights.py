@@ -85,17 +85,25 @@ def missing_weights(
     chosen: Mapping[str, WeightFile] = ANY_PRECISION,
 ) -> list[WeightFile]:
     """What has to be downloaded before ``variant`` can be loaded: nothing when all is
-    here, or when it is on no hub. An empty path stands for a whole repository."""
-    if variant.files:
-        found = find_files(variant, settings, chosen)
-        lacking = _lacking(variant, found, chosen)
-        rest = _rest(variant)
-        return [file for file in lacking if file.is_published] + (
-            []
-            if rest is None
-            else _missing_folder(rest, settings, variant.base_gigabytes, variant.files)
-        )
-    return _missing_folder(variant, settings, variant.gigabytes)
+    here, or when nobody offers it. An empty path stands for a whole repository."""
+    absent = absent_weights(variant, settings, chosen)
+    return [file for file in absent if file.is_published]
+
+
+def absent_weights(
+    variant: ModelVariant,
+    settings: Settings,
+    chosen: Mapping[str, WeightFile] = ANY_PRECISION,
+) -> list[WeightFile]:
+    """The same, with the files that nobody offers."""
+    if not variant.files:
+        return _missing_folder(variant, settings, variant.gigabytes)
+    found = find_files(variant, settings, chosen)
+    absent, rest = _lacking(variant, found, chosen), _rest(variant)
+    if rest is not None:
+        gigabytes = variant.base_gigabytes
+        absent += _missing_folder(rest, settings, gigabytes, variant.files)
+    return absent
 
 
 def _missing_folder(
