@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.clock import now
 from bench.gpu_ltx import GIB, limit_memory
 from bench.hunyuan_networks import make_networks, make_tokenizers
 
@@ -67,14 +68,6 @@ class Course:
 
     def steps_told(self) -> None:
         self.found["step"] = (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
-
-
-def now() -> float:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def request_for(model: str, steps: int, *, tiny: bool) -> Any:

@@ -13,12 +13,13 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+from bench.clock import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,13 +121,13 @@ def measure(run: str, count: int, device: str, *, tiny: bool) -> dict[str, float
         reset_peak(device)
         others = by_us(model, files, root) if run != "diffusers" else nullcontext()
         applied = by_diffusers(network, files) if run == "diffusers" else others
-        clock = now(device)
+        clock = now()
         stack.enter_context(applied)
-        put_on = now(device) - clock
+        put_on = now() - clock
         step = step_seconds(network, device, tiny=tiny)
-        clock = now(device)
+        clock = now()
         stack.close()
-        take_off = now(device) - clock
+        take_off = now() - clock
     more = 100 * (step / plain - 1)
     return dict(
         zip(COLUMNS, (count, put_on, step, more, take_off, peak(device)), strict=True)
@@ -144,19 +145,10 @@ def step_seconds(network: Any, device: str, *, tiny: bool) -> float:
     seconds = []
     with torch.no_grad():
         for _ in range(1 + CALLS):
-            clock = now(device)
+            clock = now()
             network(latents, times, words)
-            seconds.append(now(device) - clock)
+            seconds.append(now() - clock)
     return median(seconds[1:])
-
-
-def now(device: str) -> float:
-    """When the device has done all that it was given."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def reset_peak(device: str) -> None:

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.clock import now
+
 GIB = 1 << 30
 MODEL = "ltxv-13b-0.9.7-distilled"
 ASKED = {
@@ -43,16 +45,9 @@ class Laps:
 
     @contextmanager
     def lap(self, name: str) -> Iterator[None]:
-        began = self.now()
+        began = now()
         yield
-        self.seconds[name] = self.now() - began
-
-    @staticmethod
-    def now() -> float:
-        import torch
-
-        torch.cuda.synchronize()
-        return time.perf_counter()
+        self.seconds[name] = now() - began
 
 
 def make_networks() -> dict[str, Any]:
@@ -271,9 +266,9 @@ def make_our_video(model: Any, request: Any, folder: Path) -> Laps:
         conditioning,
         request,
         lambda *_: None,
-        lambda phase: began.append((phase, laps.now())),
+        lambda phase: began.append((phase, now())),
     )
-    ends = [moment for _, moment in began[1:]] + [laps.now()]
+    ends = [moment for _, moment in began[1:]] + [now()]
     for (phase, start), end in zip(began, ends, strict=True):
         laps.seconds[phase] = end - start
     write(family.decode(model, latents, request), request, folder, laps)

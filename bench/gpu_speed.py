@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 
+from bench.clock import now
 from bench.speed_networks import CASES, Case, cut_padding, make
 from bench.speed_vae import VAE_WAYS, decoder
 from engine.attention.registry import BACKENDS, prepare, why_not
@@ -140,12 +141,6 @@ def timed(
         peaks["allocated"] = torch.cuda.max_memory_allocated() / GIB
         peaks["driver"] = (total - free) / GIB  # torch keeps what it had at the peak
     return median(times), first_call, made, peaks
-
-
-def now() -> float:
-    if HAS_GPU:
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def empty() -> None:

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.clock import now
+
 if TYPE_CHECKING:
     from engine.events import Event
 
@@ -92,18 +94,15 @@ def run_profile(root: Path, profile: str, latents_file: Path) -> dict[str, Any]:
     family = get_family("wan")
     seconds: dict[str, float] = {}
     steps: list[float] = []
-    clock = time.perf_counter()
+    clock = now()
 
     def lap(name: str) -> None:
         nonlocal clock
-        torch.cuda.synchronize()
-        now = time.perf_counter()
-        seconds[name] = now - clock
-        clock = now
+        began, clock = clock, now()
+        seconds[name] = clock - began
 
     def on_step(_done: int, _total: int, _latents: torch.Tensor) -> None:
-        torch.cuda.synchronize()
-        steps.append(time.perf_counter())
+        steps.append(now())
 
     progress = Progress("bench", told)
     model = ResidentModel(settings).get(get_variant(MODEL), progress)
@@ -135,15 +134,14 @@ def run_stock(root: Path, latents_file: Path) -> dict[str, Any]:
 
     variant = get_variant(MODEL)
     folder = root / "ckpts" / variant.folder
-    clock = time.perf_counter()
+    clock = now()
     vae = AutoencoderKLWan.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     pipeline = WanPipeline.from_pretrained(folder, vae=vae, torch_dtype=torch.bfloat16)
     pipeline.scheduler = UniPCMultistepScheduler.from_config(
         pipeline.scheduler.config, flow_shift=variant.defaults["flow_shift"]
     )
     pipeline.to("cuda")
-    torch.cuda.synchronize()
-    loaded = time.perf_counter()
+    loaded = now()
     latents = pipeline(
         PROMPT,
         negative_prompt=variant.defaults["negative_prompt"],
@@ -152,8 +150,7 @@ def run_stock(root: Path, latents_file: Path) -> dict[str, Any]:
         generator=torch.Generator("cpu").manual_seed(1),
         output_type="latent",
     ).frames
-    torch.cuda.synchronize()
-    done = time.perf_counter()
+    done = now()
     save_file({"latents": latents.float().cpu().contiguous()}, latents_file)
     peak = torch.cuda.max_memory_allocated() / 2**30
     return {"load": loaded - clock, "denoise": done - loaded, "peak GiB": peak}
