@@ -7,12 +7,13 @@ its content, whole or from somewhere in the middle. Attributes make it misbehave
 import hashlib
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlparse
+
+from tests.loopback import serving
 
 CONSTANTS = "huggingface_hub.constants."
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -48,15 +49,8 @@ class FakeHub:
     @contextmanager
     def serving(self) -> Iterator["FakeHub"]:
         handler = type("Handler", (_Handler,), {"hub": self})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
+        with serving(handler) as self.address:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
 
 
 def ask(monkeypatch, address, cache):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from bench.gpu_hunyuan import COLUMNS, MODELS, measure, request_for
+from tests.bare_process import run_without_ffmpeg_or_gradio
 from tests.source_tree import ROOT
 
 
@@ -28,17 +29,11 @@ def test_it_makes_each_model_s_own_size_and_length():
 
 
 def test_it_needs_neither_ffmpeg_nor_gradio():
-    script = (
-        "import sys; sys.modules.update(imageio_ffmpeg=None, gradio=None)\n"
+    printed = run_without_ffmpeg_or_gradio(
         "from bench.gpu_hunyuan import measure\n"
         "print(sorted(measure('resident', 'hunyuan', 2, tiny=True)))"
     )
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    assert "denoising GiB" in done.stdout
+    assert "denoising GiB" in printed
 
 
 def test_a_run_of_its_own_process_is_a_row_of_the_table():

@@ -2,8 +2,6 @@
 its first use on one."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,7 +9,7 @@ import torch
 from bench import gpu_speed
 from bench.gpu_speed import main
 from bench.speed_networks import CASES
-from tests.source_tree import ROOT
+from tests.bare_process import run_without_ffmpeg_or_gradio
 
 
 def rows(file):
@@ -80,14 +78,8 @@ def test_other_pieces_fill_their_rows(tmp_path, monkeypatch):
 
 
 def test_it_needs_neither_ffmpeg_nor_gradio():
-    script = (
-        "import sys; sys.modules.update(imageio_ffmpeg=None, gradio=None)\n"
+    printed = run_without_ffmpeg_or_gradio(
         "from bench.gpu_speed import main\n"
         "main(['attention', '--tiny', '--repeats', '1'])"
     )
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    assert "| attention | sdpa | seconds" in done.stdout
+    assert "| attention | sdpa | seconds" in printed
