@@ -43,7 +43,6 @@ PLACES = ("id", "folder", "base_folder", "is_offered")
 
 NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 
-
 SHA256 = re.compile("[0-9a-f]{64}")
 
 

@@ -16,10 +16,9 @@ def is_guided(config: LtxConfig, guidance_scale: float) -> bool:
     """Whether any step asks the transformer with the negative prompt, too."""
     passes = [each for each in (config.first_pass, config.second_pass) if each]
     return any(
-        found.guidance_scale > 1
+        scale > 1
         for each in passes
-        for found in each.guidance
-        or [Guidance(from_level=0, guidance_scale=guidance_scale)]
+        for scale in [g.guidance_scale for g in each.guidance] or [guidance_scale]
     )
 
 

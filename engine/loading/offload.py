@@ -36,7 +36,6 @@ EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 WORKING_BYTES = 10 * GIB
 """What a 480p video needs beside the weights."""
 
-
 STREAMED = 6
 """The memory profile that needs no mmgp."""
 
