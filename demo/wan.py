@@ -41,7 +41,7 @@ VAE_PARTS = (
     (Stage(17, 128, 24, 1.5e-3), 400.0),
     (Stage(33, 256, 3, 8e-4), 180.0),
 )
-DENOISER_SECONDS = 600.0
+DENOISER_SECONDS = 1400.0
 GIVEN = Given()
 FLEXIBLE = False
 make_upsampler = None
