@@ -7,6 +7,7 @@ can draw itself without it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -206,6 +207,8 @@ class LoadedModel:
     """Where the memory profile takes LoRAs; ``None`` without a profile."""
     profile: int | None = None
     """The memory profile that it is placed in, if it is in one."""
+    working: float = math.inf
+    """Bytes of the GPU that it was placed for to be left to a video."""
 
 
 OnComponent = Callable[[str], None]

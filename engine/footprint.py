@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.family import ModelVariant
-from engine.loading.offload import choose_placement
+from engine.loading.offload import STREAMED, WORKING_BYTES, choose_placement
 from engine.request import GenerationRequest
 
 GIB = 1 << 30
@@ -19,6 +19,9 @@ GIB = 1 << 30
 TOKEN_BYTES, TOKEN_POWER = 45e3, 0.38
 """A token takes ``TOKEN_BYTES`` × (billions of parameters) ** ``TOKEN_POWER`` while the
 transformer runs: measured were 51 KB at 1.4 billion, 112 to 133 KB at 13 to 14."""
+
+MARGIN = 1.15
+"""So much more is left free for a video than what it should take."""
 
 STREAMED_GIB = {2: (1.2, 3.0), 4: (1.2, 3.0), 5: (0.4, 3.0), 6: (2.0, 3.0)}
 """Memory profile → how much of the transformer and of other parts is on the GPU at
@@ -121,11 +124,13 @@ def footprint(
         "vae": parts.vae.gib,
         **({"transformer_2": weight} if parts.transformers > 1 else {}),
     }
+    working = working_bytes(variant, request)
     placed = choose_placement(
         profile,
         {name: int(size * GIB) for name, size in sizes.items()},
         free_vram,
         free_ram,
+        working,
     ).profile
     activations = activation_gib(parts, variant, request)
     whole = sum(sizes.values())
@@ -134,12 +139,26 @@ def footprint(
         first, other = STREAMED_GIB[placed]
         transformer, text = min(transformer, first), min(text, other)
     resting = whole if placed is None else 0.0
+    if placed == STREAMED:  # blocks that there is room for stay, and so does the VAE
+        room = (free_vram - working) / GIB - transformer - vae
+        transformer = min(weight, transformer + max(0.0, room))
+        resting = transformer + vae
     decoding = decoding_gib(
         parts.vae, variant, request, free_vram / GIB - max(resting, vae)
     )
     denoising = max(resting, transformer) + activations
     peak = max(denoising, text, max(resting, vae) + decoding)
     return Footprint(transformer, text, vae, activations, decoding, peak, placed)
+
+
+def working_bytes(variant: ModelVariant, request: GenerationRequest) -> float:
+    """What the video takes beside the weights, with a margin."""
+    parts = parts_of(variant)
+    if parts is None:
+        return WORKING_BYTES
+    decoding = decoding_gib(parts.vae, variant, request, free_gib=0)
+    needed = max(activation_gib(parts, variant, request), decoding)
+    return MARGIN * needed * GIB
 
 
 def parts_of(variant: ModelVariant) -> Parts | None:

@@ -17,6 +17,7 @@ from engine.catalogue import get_model
 from engine.errors import UserError
 from engine.events import OnEvent
 from engine.family import Family, LoadedModel, OnStep, get_family
+from engine.footprint import working_bytes
 from engine.guidance import guidance_of, unused_negative_prompt
 from engine.loading.chunked import feed_forward_chunked
 from engine.loading.interrupt import interruptible
@@ -125,7 +126,8 @@ class Generator:
         variant = get_model(request.model, self._settings)
         family = get_family(variant.family)
         progress.begin("load", f"loading {variant.title}")
-        model = self._resident.get(variant, progress)
+        working = working_bytes(variant, request)
+        model = self._resident.get(variant, progress, working=working)
         with interruptible(model.pipeline, progress.check):
             if ladder.latents is None:
                 chunks = ladder.rung.chunks

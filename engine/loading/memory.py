@@ -79,7 +79,7 @@ def free_memory_told(device: str) -> str:
     return f" ({free / GIB:.1f} of {total / GIB:.1f} GiB free)"
 
 
-def free_memory(device: torch.device) -> int:
+def free_memory(device: str | torch.device) -> int:
     """Of a GPU, in bytes, with what torch holds in reserve: else what is chosen by it
     would depend on what ran before."""
     import torch

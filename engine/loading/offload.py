@@ -20,6 +20,7 @@ from engine.errors import UserError
 from engine.family import LoadedModel, ModelVariant
 from engine.loading.interrupt import networks_of
 from engine.loading.kernels import compile_blocks, keep_compiled
+from engine.loading.memory import free_memory
 from engine.progress import Progress
 from engine.settings import Settings
 
@@ -34,7 +35,8 @@ LORA_NETWORKS = ("transformer", "transformer_2")
 EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
 WORKING_BYTES = 10 * GIB
-"""What a 480p video needs beside the weights."""
+"""What a 480p video needs beside the weights, where nothing was measured of its
+model."""
 
 STREAMED = 6
 """The memory profile that needs no mmgp."""
@@ -80,25 +82,30 @@ def choose_dtype(device: str) -> str:
 
 
 def choose_placement(
-    profile: str, sizes: Mapping[str, int], free_vram: int, free_ram: int
+    profile: str,
+    sizes: Mapping[str, int],
+    free_vram: int,
+    free_ram: int,
+    working: float = WORKING_BYTES,
 ) -> Placement:
     """The memory profile for weights of these ``sizes``, in bytes per component.
 
     ``profile`` is ``auto`` or a number: 1 keeps one component at a time on the GPU, 2
     streams it block by block, 3 and 4 do the same with less main memory, 5 with least;
-    6 streams every block while the one before it computes.
-    ``free_ram`` is counted after loading.
+    6 keeps the blocks that fit and streams the others while those before them compute.
+    ``free_ram`` is counted after loading; ``working`` are the bytes of the GPU that the
+    video needs beside the weights.
     """
     if profile != "auto":
         return Placement(int(profile), f"memory profile {profile}, as set")
     total, largest = sum(sizes.values()), max(sizes.values())
-    if total + WORKING_BYTES <= free_vram:
+    if total + working <= free_vram:
         return Placement(
             None,
             f"the whole model ({_gib(total)}) fits into the GPU ({_gib(free_vram)} "
             "free)",
         )
-    whole_component = largest + WORKING_BYTES <= free_vram
+    whole_component = largest + working <= free_vram
     if free_ram >= total:
         chosen = 1 if whole_component else 2
     elif free_ram >= sizes.get("transformer", largest):
@@ -118,12 +125,17 @@ def place(
     device: str,
     settings: Settings,
     progress: Progress,
+    working: float = WORKING_BYTES,
 ) -> LoadedModel:
-    """``pipeline`` ready to run on ``device``, placed as its memory allows."""
+    """``pipeline`` ready to run on ``device``, placed as its memory allows.
+
+    ``working`` are the bytes that videos need beside the weights; when they are
+    infinite, a profile that keeps what fits keeps nothing.
+    """
     use_attention(pipeline, settings.attention, device, settings.root)
     profile = None
     if device.startswith("cuda"):
-        profile = _profile_for(pipeline, device, settings, progress)
+        profile = _profile_for(pipeline, device, settings, progress, working)
     if profile not in (None, STREAMED):
         if compiles(settings):
             left_out = "products in 8 bits" if settings.fp8 else "compilation"
@@ -136,12 +148,15 @@ def place(
 
         use_fp8(pipeline, device)
     if profile == STREAMED:
-        return _place_by_streaming(variant, pipeline, device, settings)
+        return _place_by_streaming(variant, pipeline, device, settings, working)
     if device != "cpu":
         pipeline = _move(pipeline, device, progress)
     if compiles(settings):
         compile_blocks(pipeline, settings.root)
-    return LoadedModel(variant, pipeline, device)
+    model = LoadedModel(variant, pipeline, device)
+    if device.startswith("cuda"):
+        model.working = max(working, free_memory(device))
+    return model
 
 
 def compiles(settings: Settings) -> bool:
@@ -151,10 +166,17 @@ def compiles(settings: Settings) -> bool:
 
 
 def _place_by_streaming(
-    variant: ModelVariant, pipeline: Any, device: str, settings: Settings
+    variant: ModelVariant,
+    pipeline: Any,
+    device: str,
+    settings: Settings,
+    working: float,
 ) -> LoadedModel:
-    """The blocks of all networks but the VAE come to ``device`` one by one."""
-    from engine.loading.streaming import Streamer, is_streamable
+    """Blocks of all networks but the VAE come to ``device`` one by one; those of the
+    transformer that fit beside what a video needs stay there."""
+    import torch
+
+    from engine.loading.streaming import Streamer, bytes_of, is_streamable, least_bytes
 
     networks = [each for each in networks_of(pipeline) if each is not pipeline.vae]
     if not all(is_streamable(network) for network in networks):
@@ -162,13 +184,28 @@ def _place_by_streaming(
             f"memory profile {STREAMED} doesn't stream weights of 8 bits: choose "
             "another, or another precision of the model"
         )
-    compiled: list[Any] = []
+    names = [name for name in DENOISERS if getattr(pipeline, name, None) is not None]
+    denoisers = [getattr(pipeline, name) for name in names]
+    free_vram = torch.cuda.mem_get_info(device)[0]
+    resting = least_bytes(networks) + bytes_of(pipeline.vae)
+    room = max(0, free_vram - resting - working) / len(denoisers)
     if compiles(settings):
         keep_compiled(settings.root)
-        compiled = [getattr(pipeline, name, None) for name in DENOISERS]
-    streamer = Streamer(networks, device, compiled=compiled)
+    streamer = Streamer(
+        networks,
+        device,
+        compiled=denoisers if compiles(settings) else (),
+        room=dict.fromkeys(denoisers, int(room)),
+    )
     pipeline.vae.to(device)
-    return LoadedModel(variant, pipeline, device, streamer.release, None, STREAMED)
+    return LoadedModel(
+        variant,
+        pipeline,
+        device,
+        streamer.release,
+        profile=STREAMED,
+        working=max(working, free_memory(device)),
+    )
 
 
 def _move(pipeline: Any, device: str, progress: Progress) -> Any:
@@ -182,7 +219,11 @@ def _move(pipeline: Any, device: str, progress: Progress) -> Any:
 
 
 def _profile_for(
-    pipeline: Any, device: str, settings: Settings, progress: Progress
+    pipeline: Any,
+    device: str,
+    settings: Settings,
+    progress: Progress,
+    working: float,
 ) -> int | None:
     """Which of mmgp's profiles to use, ``None`` for none of them; says why."""
     import psutil
@@ -194,6 +235,7 @@ def _profile_for(
         component_sizes(pipeline),
         free_vram=torch.cuda.mem_get_info(device)[0],
         free_ram=psutil.virtual_memory().available,
+        working=working,
     )
     progress.begin("load", placement.reason)
     return placement.profile

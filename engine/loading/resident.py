@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,14 @@ from engine.loading.download import get_weights
 from engine.loading.interrupt import interruptible_load
 from engine.loading.memory import empty_caches
 from engine.loading.networks import check_files
-from engine.loading.offload import DEEPER, choose_device, choose_dtype, place
+from engine.loading.offload import (
+    DEEPER,
+    STREAMED,
+    WORKING_BYTES,
+    choose_device,
+    choose_dtype,
+    place,
+)
 from engine.loading.precision import choose_files, free_memory
 from engine.loading.weights import find_weights
 from engine.progress import Progress
@@ -38,18 +46,25 @@ class ResidentModel:
         return self._device
 
     def get(
-        self, variant: ModelVariant, progress: Progress, *, download: bool = True
+        self,
+        variant: ModelVariant,
+        progress: Progress,
+        *,
+        working: float = WORKING_BYTES,
+        download: bool = True,
     ) -> LoadedModel:
-        """``variant``, loaded if it isn't yet; its missing files are downloaded first
-        unless ``download`` or the settings forbid it.
+        """``variant``, loaded if it isn't yet, or if its weights leave fewer bytes of
+        the GPU than the ``working`` ones that a video needs. Its missing files are
+        downloaded first unless ``download`` or the settings forbid it.
 
         Raises ``LicenceNotAccepted``, ``MissingWeights``, ``UnreadableFile`` or
         ``Cancelled``.
         """
         require_licence(variant, self._settings)
-        if self._model is not None and self._model.variant == variant:
+        same = self._model is not None and self._model.variant == variant
+        if self._model is not None and same and working <= self._model.working:
             return self._model
-        if self._model is not None:
+        if self._model is not None and not same:
             # A damaged file of the next one mustn't cost the one that works.
             check_files(_present_files(variant, self._settings))
         self.release()
@@ -66,7 +81,8 @@ class ResidentModel:
                 lambda name: progress.begin("load", f"loading the {name}"),
             )
         settings = self._placement_of(variant)
-        self._model = place(variant, pipeline, self.device, settings, progress)
+        working = math.inf if self._deeper else working
+        self._model = place(variant, pipeline, self.device, settings, progress, working)
         return self._model
 
     @property
@@ -75,6 +91,8 @@ class ResidentModel:
         ``None`` when there is none."""
         if self._model is None or not self._model.device.startswith("cuda"):
             return None
+        if self._model.profile == STREAMED and math.isfinite(self._model.working):
+            return STREAMED  # with nothing kept that can be streamed
         return DEEPER.get(self._model.profile)
 
     def place_deeper(self, profile: int) -> None:

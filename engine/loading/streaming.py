@@ -2,14 +2,15 @@
 come one block ahead of the one that computes.
 
 Two slots of the GPU's memory hold a block each. While one computes, a second stream of
-the GPU copies the next one, and nothing waits but for its own block. Results are those
-of the network as a whole, bit by bit, and blocks may be compiled. The module needs
-torch.
+the GPU copies the next one, and nothing waits but for its own block. Blocks that the
+GPU has room for stay there, spread evenly, so that each copy has the time of several
+blocks. Results are those of the network as a whole, bit by bit, and blocks may be
+compiled. The module needs torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
@@ -57,7 +58,8 @@ class Held:
 
 class Streamer:
     """Streams ``networks`` to ``device``, of which one at a time computes. The blocks
-    of those that are ``compiled`` are compiled at their first use."""
+    of those that are ``compiled`` are compiled at their first use; of those with
+    ``room``, blocks of so many bytes stay on the device."""
 
     def __init__(
         self,
@@ -65,13 +67,17 @@ class Streamer:
         device: str,
         *,
         compiled: Sequence[nn.Module] = (),
+        room: Mapping[nn.Module, int] | None = None,
     ) -> None:
         self._device = torch.device(device)
         self._is_cuda = self._device.type == "cuda"
         self._cuda: Any = torch.cuda
         self._copies: Any = self._cuda.Stream(self._device) if self._is_cuda else None
         self._pinned: list[torch.Tensor] = []
-        chains = [[self._hold(module) for module in blocks_of(n)] for n in networks]
+        chains = [
+            self._keep_or_hold(network, network in compiled, (room or {}).get(network))
+            for network in networks
+        ]
         size = max((b.host.numel() for chain in chains for b in chain), default=0)
         self._slots = [self._empty(size) for _ in range(2)]
         self._held: list[Held | None] = [None, None]
@@ -80,7 +86,7 @@ class Streamer:
         for network, chain in zip(networks, chains, strict=True):
             for block, following in zip(chain, chain[1:] + chain[:1], strict=True):
                 block.following = following
-                self._wrap(block, any(network is each for each in compiled))
+                self._wrap(block, network in compiled)
             _move_rest(network, {id(w) for b in chain for w, _, _ in b.weights}, device)
 
     @property
@@ -96,6 +102,17 @@ class Streamer:
             self._cuda.cudart().cudaHostUnregister(host.data_ptr())
         self._pinned.clear()
         self._slots.clear()
+
+    def _keep_or_hold(
+        self, network: nn.Module, compiled: bool, room: int | None
+    ) -> list[Block]:
+        """The blocks to be streamed; those that there is room for aren't."""
+        blocks = blocks_of(network)
+        kept = kept_evenly(blocks, room or 0)
+        if compiled:
+            for block in kept:
+                block.compile()
+        return [self._hold(block) for block in blocks if block not in kept]
 
     def _hold(self, module: nn.Module) -> Block:
         """Its weights, moved into one piece of main memory."""
@@ -205,17 +222,44 @@ def is_streamable(network: nn.Module) -> bool:
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
     """The layers of the outermost lists of layers that matter, in their order."""
-    least = LEAST_SHARE * sum(weight.nbytes for weight in network.parameters())
+    least = LEAST_SHARE * bytes_of(network)
     chosen: list[nn.Module] = []
     names: list[str] = []
     for name, module in network.named_modules():
         inner = any(name.startswith(outer + ".") for outer in names)
         if inner or not isinstance(module, nn.ModuleList):
             continue
-        if sum(weight.nbytes for weight in module.parameters()) >= least:
+        if bytes_of(module) >= least:
             names.append(name)
             chosen += module
     return chosen
+
+
+def kept_evenly(blocks: Sequence[nn.Module], room: int) -> list[nn.Module]:
+    """As many of ``blocks`` as ``room`` bytes hold, spread evenly over them."""
+    sizes = [bytes_of(block) for block in blocks]
+    whole, seen, taken = sum(sizes), 0, 0
+    kept = []
+    for block, size in zip(blocks, sizes, strict=True):
+        seen += size
+        if (taken + size) * whole <= min(room, whole) * seen:
+            kept.append(block)
+            taken += size
+    return kept
+
+
+def least_bytes(networks: Sequence[nn.Module]) -> int:
+    """What streaming takes of the device at least: two slots, and all that isn't in
+    blocks."""
+    blocks = [block for network in networks for block in blocks_of(network)]
+    slot = max((bytes_of(block) for block in blocks), default=0)
+    rest = sum(map(bytes_of, networks)) - sum(map(bytes_of, blocks))
+    return rest + 2 * slot
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Of its weights."""
+    return sum(weight.nbytes for weight in module.parameters())
 
 
 def _part(flat: torch.Tensor, offset: int, weight: torch.Tensor) -> torch.Tensor:

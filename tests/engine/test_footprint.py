@@ -14,6 +14,7 @@ from engine.footprint import (
     footprint_told,
     parts_of,
     tokens,
+    working_bytes,
 )
 from engine.request import GenerationRequest
 
@@ -112,8 +113,23 @@ def test_deeper_profiles_take_less():
 def test_auto_is_what_the_loader_would_choose():
     size = ("wan2.1-t2v-1.3b", 832, 480, 81)
     assert of(*size, vram=80).profile is None
-    assert of(*size, vram=23).profile == 1
+    assert of(*size, vram=20).profile == 1
     assert of(*size, vram=8).profile == 2
+
+
+def test_a_larger_video_leaves_less_room_for_the_weights():
+    assert of("wan2.1-t2v-1.3b", 832, 480, 81, vram=23).profile is None
+    assert of("wan2.1-t2v-1.3b", 1280, 720, 81, vram=23).profile == 2
+
+
+def test_streaming_keeps_what_fits_beside_the_video():
+    size = ("wan2.1-t2v-14b", 832, 480, 81)
+    found = of(*size, vram=24, profile="6")
+    working = working_bytes(get_variant(size[0]), request(*size)) / GIB
+    assert found.transformer + found.vae + working == pytest.approx(24)
+    assert found.peak < 24
+    assert of(*size, vram=6, profile="6").transformer == 2.0
+    assert of(*size, vram=80, profile="6").transformer == pytest.approx(26.6, abs=0.1)
 
 
 def test_longer_and_larger_videos_take_more_but_windows_do_not():

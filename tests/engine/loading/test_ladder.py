@@ -1,9 +1,12 @@
+import math
+
 import pytest
 
 from engine.errors import OutOfMemory
 from engine.family import LoadedModel
 from engine.generate import Generator
 from engine.loading.ladder import Ladder, smaller_tile
+from engine.loading.offload import GIB
 from engine.loading.resident import ResidentModel
 from engine.media.video import read_frames
 from engine.progress import Progress
@@ -149,7 +152,7 @@ def test_on_a_gpu_profiles_come_before_chunks(settings, request_of, monkeypatch)
     resident = ResidentModel(settings)
     placed = []
 
-    def place(variant, pipeline, device, settings, progress):
+    def place(variant, pipeline, device, settings, progress, working):
         profile = None if settings.profile == "auto" else int(settings.profile)
         placed.append(profile)
         return LoadedModel(variant, pipeline, "cuda:0", profile=profile)
@@ -175,6 +178,30 @@ def test_on_a_gpu_profiles_come_before_chunks(settings, request_of, monkeypatch)
     resident.release()
     resident.get(VARIANT, progress)
     assert placed[-1] == 5
+
+
+def test_a_streamed_model_keeps_nothing_before_layers_are_computed_in_chunks(
+    settings, request_of, monkeypatch
+):
+    resident = ResidentModel(settings.model_copy(update={"profile": "6"}))
+    left = []
+
+    def place(variant, pipeline, device, settings, progress, working):
+        left.append((settings.profile, working))
+        return LoadedModel(variant, pipeline, "cuda:0", profile=6, working=working)
+
+    monkeypatch.setattr("engine.loading.resident.place", place)
+    ladder, progress = Ladder(request_of(), VARIANT, resident), Progress("job")
+    told = []
+    while True:
+        resident.get(VARIANT, progress, working=GIB)
+        rung = ladder.next_rung()
+        if rung is None:
+            break
+        ladder.climb(rung, progress)
+        told.append(rung.told)
+    assert told[1:] == ["with memory profile 6", "with its layers in chunks"]
+    assert left == [("6", GIB), ("6", math.inf)]
 
 
 def test_without_a_loaded_model_there_is_no_deeper_profile(settings):

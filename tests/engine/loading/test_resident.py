@@ -9,7 +9,7 @@ from engine.errors import Cancelled, MissingWeights
 from engine.family import get_variant
 from engine.loading.checkpoint import load_component
 from engine.loading.interrupt import check_load
-from engine.loading.offload import place
+from engine.loading.offload import GIB, place
 from engine.loading.resident import ResidentModel
 from engine.progress import Progress, ignore, never
 from engine.settings import Settings
@@ -34,6 +34,13 @@ def fake():
 def test_a_model_is_loaded_once(resident, fake):
     first = resident.get(fake, QUIET)
     assert resident.get(fake, QUIET) is first
+
+
+def test_a_video_that_needs_more_of_the_gpu_than_is_left_loads_it_anew(resident, fake):
+    first = resident.get(fake, QUIET)
+    first.working = 4 * GIB
+    assert resident.get(fake, QUIET, working=3 * GIB) is first
+    assert resident.get(fake, QUIET, working=5 * GIB) is not first
 
 
 def test_a_failed_job_frees_its_model(resident, fake):

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from engine.loading.streaming import Streamer, blocks_of
+from engine.loading.streaming import (
+    Streamer,
+    blocks_of,
+    bytes_of,
+    kept_evenly,
+    least_bytes,
+)
 from tests.tiny_wan import make_transformer
 
 
@@ -35,6 +41,34 @@ def test_streamed_blocks_give_the_same_bits_again_and_again(transformer):
     Streamer([transformer], "cpu")
     assert torch.equal(answer(transformer), expected)
     assert torch.equal(answer(transformer), expected)
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_blocks_that_there_is_room_for_stay(transformer, kept):
+    expected = answer(transformer)
+    before = [block.attn1.to_q.weight.data_ptr() for block in transformer.blocks]
+    room = kept * bytes_of(transformer.blocks[0])
+    Streamer([transformer], "cpu", room={transformer: room})
+    after = [block.attn1.to_q.weight.data_ptr() for block in transformer.blocks]
+    assert sum(map(int.__eq__, before, after)) == kept
+    assert torch.equal(answer(transformer), expected)
+    assert torch.equal(answer(transformer), expected)
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [(0, ""), (3, ""), (8, "13"), (12, "123"), (15, "123"), (99, "0123")],
+)
+def test_what_is_kept_is_spread_evenly(room, kept):
+    blocks = [torch.nn.Linear(1, 1, bias=False) for _ in range(4)]
+    chosen = kept_evenly(blocks, room)
+    assert "".join(str(i) for i, each in enumerate(blocks) if each in chosen) == kept
+
+
+def test_streaming_takes_two_slots_and_what_is_in_no_block(transformer):
+    largest = max(bytes_of(block) for block in transformer.blocks)
+    rest = bytes_of(transformer) - sum(bytes_of(block) for block in transformer.blocks)
+    assert least_bytes([transformer]) == rest + 2 * largest
 
 
 def test_two_networks_share_the_slots(transformer):
@@ -74,6 +108,8 @@ def test_compiled_blocks_are_streamed_alike(transformer, monkeypatch):
 
     monkeypatch.setattr(torch.nn.Module, "compile", compiled)
     expected = answer(transformer)
-    Streamer([transformer], "cpu", compiled=[transformer])
+    room = {transformer: bytes_of(transformer.blocks[0])}
+    Streamer([transformer], "cpu", compiled=[transformer], room=room)
+    assert all(block._compiled_call_impl for block in transformer.blocks)
     assert torch.allclose(answer(transformer), expected, atol=1e-5)
     assert torch.allclose(answer(transformer), expected, atol=1e-5)
