@@ -2,11 +2,12 @@
 random weights of the real sizes, on a GPU: ``python -m bench.gpu_hunyuan --model 1.5``.
 
 diffusers' own pipeline, its VAE tiled as its documentation has it, then ours: resident,
-compiled, and under caps on the GPU's memory with what ``auto`` chooses for such a card.
+compiled, and under caps on the GPU's memory with what ``auto`` chooses for such a card,
+and streamed and compiled.
 Every run is a process of its own that makes its weights anew. Prints seconds for the
 text, for a step and for decoding, and the peaks of GPU memory in GiB while denoising
-and while decoding: of the second of two videos where the model is resident, of the
-first under a cap. A step is the mean of those after the first.
+and while decoding: of the second of two videos, but of the first where ``auto`` chose
+for a cap. A step is the mean of those after the first.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.clock import now
-from bench.gpu_ltx import GIB, limit_memory
+from bench.gpu_ltx import GIB, cap_of, is_repeated, limit_memory, settings_of
 from bench.hunyuan_networks import make_networks, make_tokenizers
 
 MODELS = {"hunyuan": "hunyuan-video-t2v", "1.5": "hunyuan-video-1.5-t2v-480p"}
-RUNS = ("stock", "resident", "compiled", "24", "14", "8")
+RUNS = (
+    *("stock", "resident", "compiled"),
+    *("24", "14", "8", "24 streamed", "14 streamed", "8 streamed"),
+)
+"""Numbers are caps in GiB."""
 COLUMNS = ("text", "step", "decoding", "denoising GiB", "decoding GiB")
 PROMPT = (
     "A small wooden boat with a red sail crosses a wide bay at dusk while gulls circle "
@@ -168,22 +173,23 @@ def run_ours(model: str, request: Any, parts: dict[str, Any], name: str) -> Cour
     import torch
 
     from engine.family import get_variant
+    from engine.footprint import working_bytes
     from engine.loading.offload import place
     from engine.progress import Progress
-    from engine.settings import Settings
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    is_capped = name.isdigit()
-    if is_capped and device != "cpu":
+    cap = cap_of(name)
+    if cap and device != "cpu":
         for part in parts.values():
             if isinstance(part, torch.nn.Module):
                 part.to("cpu")
-        limit_memory(int(name) * GIB)
-    settings = Settings(compile=name == "compiled")
+        limit_memory(cap * GIB)
+    variant = get_variant(request.model)
     progress = Progress("bench", lambda event: print(event, file=sys.stderr))
+    working = working_bytes(variant, request)
     pipeline = our_pipeline(model, parts)
-    loaded = place(get_variant(request.model), pipeline, device, settings, progress)
-    if not is_capped:
+    loaded = place(variant, pipeline, device, settings_of(name), progress, working)
+    if is_repeated(name):
         make_our_video(loaded, request.with_values(num_inference_steps=2))
     return make_our_video(loaded, request)
 

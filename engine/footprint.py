@@ -63,6 +63,8 @@ class Parts:
     transformers: int = 1
     batched: bool = False
     """Whether guidance makes the transformer see two videos at once."""
+    enlarged: float = 1.0
+    """So many times as wide and as high as the video is what the last pass makes."""
 
 
 UMT5, T5, LLAMA, LLAVA = 10.6, 8.9, 14.2, 15.8
@@ -80,7 +82,7 @@ PARTS = {
     "skyreels-v2-df-1.3b": Parts(1.435, UMT5, WAN_VAE),
     "skyreels-v2-df-14b": Parts(14.288, UMT5, WAN_VAE),
     "ltxv-2b": Parts(1.923, T5, LTX_VAE, token=32, batched=True),
-    "ltxv-13b": Parts(13.043, T5, LTX_VAE, token=32, batched=True),
+    "ltxv-13b": Parts(13.043, T5, LTX_VAE, token=32, batched=True, enlarged=4 / 3),
     "hunyuan-video-t2v": Parts(12.821, LLAMA, HUNYUAN_VAE),
     "hunyuan-video-i2v": Parts(12.821, LLAVA, HUNYUAN_VAE),
 }
@@ -144,7 +146,7 @@ def footprint(
         transformer = min(weight, transformer + max(0.0, room))
         resting = transformer + vae
     decoding = decoding_gib(
-        parts.vae, variant, request, free_vram / GIB - max(resting, vae)
+        parts, variant, request, free_vram / GIB - max(resting, vae)
     )
     denoising = max(resting, transformer) + activations
     peak = max(denoising, text, max(resting, vae) + decoding)
@@ -156,7 +158,7 @@ def working_bytes(variant: ModelVariant, request: GenerationRequest) -> float:
     parts = parts_of(variant)
     if parts is None:
         return WORKING_BYTES
-    decoding = decoding_gib(parts.vae, variant, request, free_gib=0)
+    decoding = decoding_gib(parts, variant, request, free_gib=0)
     needed = max(activation_gib(parts, variant, request), decoding)
     return MARGIN * needed * GIB
 
@@ -186,17 +188,19 @@ def activation_gib(
     """While the transformer runs."""
     guided = parts.batched and (request.guidance_scale or 0) > 1
     each: float = TOKEN_BYTES * parts.billions**TOKEN_POWER
-    return tokens(variant, request) * each * (2 if guided else 1) / GIB
+    seen = tokens(variant, request) * parts.enlarged**2
+    return seen * each * (2 if guided else 1) / GIB
 
 
 def decoding_gib(
-    vae: Vae, variant: ModelVariant, request: GenerationRequest, free_gib: float
+    parts: Parts, variant: ModelVariant, request: GenerationRequest, free_gib: float
 ) -> float:
     """While frames are decoded: in tiles where the whole doesn't fit into what is
     free."""
     assert request.width and request.height and request.num_frames
+    vae = parts.vae
     frames = request.num_frames if vae.together else 1
-    millions = request.width * request.height * frames / 1e6
+    millions = request.width * request.height * frames * parts.enlarged**2 / 1e6
     whole, tiled = millions * vae.whole, millions * vae.tiled
     if request.vae_tile_size == 0 or not variant.limits.min_vae_tile:
         return whole
