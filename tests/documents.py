@@ -7,9 +7,8 @@ from pathlib import Path
 
 from tests.source_tree import ROOT
 
-DOCS = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")]
-)
+PLACES = ("*.md", "docs/**/*.md", "*/README.md", "ckpts/demo/*/README.md")
+DOCS = sorted({file for place in PLACES for file in ROOT.glob(place)})
 COMMAND_LINE = "docs/command-line.md"
 
 
