@@ -55,7 +55,7 @@ class Course:
     def lap(self, name: str) -> Iterator[None]:
         began = now()
         yield
-        self.found[name] = now() - began
+        self.note(name, now() - began)
 
     @contextmanager
     def peak(self, name: str) -> Iterator[None]:
@@ -66,13 +66,18 @@ class Course:
             torch.cuda.reset_peak_memory_stats()
         yield
         most = torch.cuda.max_memory_allocated() if has_gpu else 0
-        self.found[f"{name} GiB"] = most / GIB
+        self.note(f"{name} GiB", most / GIB)
 
     def on_step(self, _done: int, _total: int, _latents: Any) -> None:
         self.ends.append(now())
 
     def steps_told(self) -> None:
-        self.found["step"] = (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
+        self.note("step", (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1))
+
+    def note(self, name: str, value: float) -> None:
+        """Also told at once: what comes after it may fail."""
+        self.found[name] = value
+        print(f"{name}: {value:.2f}", file=sys.stderr, flush=True)
 
 
 def request_for(model: str, steps: int, *, tiny: bool) -> Any:
@@ -202,8 +207,10 @@ def our_pipeline(model: str, parts: dict[str, Any]) -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanVideoPipeline
 
     from hyvideo.attention import attend_without_mask
+    from hyvideo.hunyuan import name_blocks
 
     attend_without_mask(parts["transformer"])
+    name_blocks(parts["transformer"])
     return HunyuanVideoPipeline(**parts, scheduler=FlowMatchEulerDiscreteScheduler())
 
 
@@ -244,14 +251,12 @@ def in_process(run: str, options: argparse.Namespace, seconds: float) -> str:
     command += ["--tiny"] if options.tiny else []
     try:
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=seconds
+            command, check=False, stdout=subprocess.PIPE, text=True, timeout=seconds
         )
     except subprocess.TimeoutExpired:
         return f"| {run} | no time left |"
     if done.returncode:
-        sys.stderr.write(done.stderr)
-        said = done.stderr.strip().splitlines() or [f"signal {-done.returncode}"]
-        return f"| {run} | failed: {said[-1]} |"
+        return f"| {run} | failed ({done.returncode}): see above |"
     found = json.loads(done.stdout.splitlines()[-1])
     cells = [f"{found[name]:.2f}" for name in COLUMNS]
     return f"| {run} | " + " | ".join(cells) + " |"

@@ -13,6 +13,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
@@ -39,14 +40,16 @@ def make_transformer(device: str, *, tiny: bool) -> Any:
 
     size = {"num_layers": 2, "num_attention_heads": 2, "ffn_dim": 64, "text_dim": 32}
     torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        made = WanTransformer3DModel(**(size if tiny else {})).bfloat16()
+        made = WanTransformer3DModel(**(size if tiny else {}))
+    torch.set_default_dtype(torch.float32)
     for parameter in made.parameters():
         parameter.data.normal_(std=0.02)
     return made.eval().requires_grad_(False)
 
 
-def write_loras(network: Any, folder: Path, count: int) -> list[Path]:
+def write_loras(network: Any, folder: Path, count: int, device: str) -> list[Path]:
     import torch
     from safetensors.torch import save_file
 
@@ -60,8 +63,8 @@ def write_loras(network: Any, folder: Path, count: int) -> list[Path]:
     for number in range(count):
         tensors = {}
         for name, layer in layers.items():
-            down = torch.randn(RANK, layer.in_features) * 0.01
-            up = torch.randn(layer.out_features, RANK) * 0.01
+            down = torch.randn(RANK, layer.in_features, device=device) * 0.01
+            up = torch.randn(layer.out_features, RANK, device=device) * 0.01
             tensors[f"transformer.{name}.lora_A.weight"] = down.bfloat16()
             tensors[f"transformer.{name}.lora_B.weight"] = up.bfloat16()
         files.append(folder / f"lora{number}.safetensors")
@@ -74,7 +77,11 @@ def by_diffusers(network: Any, files: list[Path]) -> Iterator[None]:
     names = [file.stem for file in files]
     for name, file in zip(names, files, strict=True):
         network.load_lora_adapter(
-            file.parent, weight_name=file.name, adapter_name=name, prefix="transformer"
+            file.parent,
+            weight_name=file.name,
+            adapter_name=name,
+            prefix="transformer",
+            low_cpu_mem_usage=True,  # as its load_lora_weights does
         )
     network.set_adapters(names, [1.0 / len(names)] * len(names))
     try:
@@ -99,24 +106,26 @@ def by_us(model: Any, files: list[Path], root: Path) -> AbstractContextManager[A
 def measure(run: str, count: int, device: str, *, tiny: bool) -> dict[str, float]:
     """Seconds of each part, the step beside one without LoRAs in percent, and the peak
     of GPU memory. ``run`` is one of ``RUNS``."""
-
     from engine.family import LoadedModel, get_variant
+    from engine.loading.memory import empty_caches
     from engine.loading.offload import place
     from engine.lora import apply
     from engine.progress import Progress
     from engine.settings import Settings
 
-    network = make_transformer("cpu" if run == "profile" else device, tiny=tiny)
+    network = make_transformer(device, tiny=tiny)
     pipeline = SimpleNamespace(transformer=network, components={"transformer": network})
     variant = get_variant(MODEL)
     model = LoadedModel(variant, pipeline, device)
     if run == "profile":
+        network.to("cpu")
+        empty_caches(device)
         settings = Settings(profile="4", gpu=device)
         model = place(variant, pipeline, device, settings, Progress("bench"))
     apply.merges = lambda _: run == "merged"
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         root = Path(name)
-        files = write_loras(network, root / "loras" / variant.family, count)
+        files = write_loras(network, root / "loras" / variant.family, count, device)
         plain = step_seconds(network, device, tiny=tiny)
         reset_peak(device)
         others = by_us(model, files, root) if run != "diffusers" else nullcontext()
@@ -170,6 +179,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--runs", default=",".join(RUNS))
+    parser.add_argument("--counts", default=",".join(map(str, COUNTS)))
+    parser.add_argument(
+        "--seconds", type=float, default=540, help="end after these, whatever is left"
+    )
     parser.add_argument("--tiny", action="store_true", help="a small network")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -178,23 +191,26 @@ def main() -> None:
         found = measure(run, int(count), options.device, tiny=options.tiny)
         print(" | ".join(f"{value:.2f}" for value in found.values()))
         return
+    end = time.monotonic() + options.seconds
     print("| run | " + " | ".join(COLUMNS) + " |")
-    print("|---" * (len(COLUMNS) + 1) + "|")
+    print("|---" * (len(COLUMNS) + 1) + "|", flush=True)
     for run in options.runs.split(","):
-        for count in COUNTS:
-            command = [
-                sys.executable,
-                "-m",
-                "bench.gpu_lora",
-                "--one",
-                f"{run}:{count}",
-            ]
-            command += ["--device", options.device, *["--tiny"] * options.tiny]
-            done = subprocess.run(
-                command, check=False, stdout=subprocess.PIPE, text=True
-            )
-            lines = done.stdout.splitlines() or ["failed"]
-            print(f"| {run} | {lines[-1]} |", flush=True)
+        for count in options.counts.split(","):
+            told = in_process(f"{run}:{count}", options, end - time.monotonic())
+            print(f"| {run} | {told} |", flush=True)
+
+
+def in_process(one: str, options: argparse.Namespace, seconds: float) -> str:
+    """The cells of a row, after its first."""
+    command = [sys.executable, "-m", "bench.gpu_lora", "--one", one]
+    command += ["--device", options.device, *["--tiny"] * options.tiny]
+    try:
+        done = subprocess.run(
+            command, check=False, stdout=subprocess.PIPE, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return f"{one} | no time left"
+    return (done.stdout.splitlines() or [f"{one} | failed"])[-1]
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Laps:
         began = now()
         yield
         self.seconds[name] = now() - began
+        print(f"{name}: {self.seconds[name]:.2f}", file=sys.stderr, flush=True)
 
 
 def make_networks() -> dict[str, Any]:
@@ -327,14 +328,12 @@ def in_process(run: str, seconds: float) -> str:
     command = [sys.executable, "-m", "bench.gpu_ltx", "--one", run]
     try:
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=seconds
+            command, check=False, stdout=subprocess.PIPE, text=True, timeout=seconds
         )
     except subprocess.TimeoutExpired:
         return f"| {run} | no time left |"
     if done.returncode:
-        sys.stderr.write(done.stderr)
-        said = done.stderr.strip().splitlines() or [f"signal {-done.returncode}"]
-        return f"| {run} | failed: {said[-1]} |"
+        return f"| {run} | failed ({done.returncode}): see above |"
     found = json.loads(done.stdout.splitlines()[-1])
     cells = [f"{found[name]:.2f}" for name in (*PHASES, "passes", "peak GiB")]
     return f"| {run} | " + " | ".join(cells) + " |"

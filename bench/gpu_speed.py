@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,6 +99,10 @@ class Table:
             seconds, first_call, made, peaks = timed(run, repeats)
         except torch.OutOfMemoryError:
             self.row(name, failed="out of memory")
+            return False
+        except (RuntimeError, ValueError, TypeError, ImportError, OSError) as error:
+            # The rows after this one are worth having all the same.
+            self.row(name, failed=f"{type(error).__name__}: {error}"[:200])
             return False
         finally:
             empty()
@@ -298,6 +303,7 @@ def run_peers(table: Table, options: argparse.Namespace) -> None:
     if not HAS_GPU:
         return
     network.to("cpu")
+    os.environ.setdefault("perc_reserved_mem_max", "1000")  # mmgp's share, likewise
     pipeline = SimpleNamespace(transformer=network)
     pipeline.components = {"transformer": network}
     settings = Settings(attention="sdpa", profile="4")

@@ -77,6 +77,10 @@ def make_vae(way: VaeWay, device: str, *, tiny: bool) -> Any:
     if way.tiled:
         vae.enable_tiling()
     if way.compiled and device != "cpu":
+        # All norms are one function to the compiler, each size another form of it;
+        # beyond the limit nothing is compiled any more, silently.
+        torch.compiler.reset()
+        torch._dynamo.config.recompile_limit = 64
         for module in vae.modules():
             if isinstance(module, WanRMS_norm):
                 module.compile(dynamic=True)

@@ -35,7 +35,7 @@ from demo.kind import get_kind
 from demo.lora_tasks import TASKS, LoraTask, caption
 from demo.lora_videos import make_videos
 from demo.scenes import WITH_SUBJECTS, Scene, draw, label_tensor, scene_of, split_scenes
-from demo.trainer import Trainer
+from demo.trainer import Trainer, replacing
 from engine.settings import PROJECT, Settings
 
 BASE = "wan"
@@ -68,21 +68,23 @@ def make_data(trainer: Trainer, task: LoraTask, vae: Any) -> Data | None:
     """The training set, and a judge with it; ``None`` if time ran out."""
     folder = trainer.state / "latents"
     folder.mkdir(exist_ok=True)
-    for number in range(len(list(folder.iterdir())), PARTS):
+    for number in range(len(list(folder.glob("*.safetensors"))), PARTS):
         if trainer.is_over():
             return None
         part = make_part(trainer, task, vae, number)
-        save_file(part, folder / f"{number:03}.safetensors")
-    parts = [load_file(f, device=trainer.device) for f in sorted(folder.iterdir())]
+        with replacing(folder / f"{number:03}.safetensors") as file:
+            save_file(part, file)
+    files = sorted(folder.glob("*.safetensors"))
+    parts = [load_file(file, device=trainer.device) for file in files]
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     trainer.log(f"{len(whole['asked'])} clips rendered and encoded")
-    file = trainer.state / "judge.safetensors"
-    if not file.exists():
+    judge_file = trainer.state / "judge.safetensors"
+    if not judge_file.exists():
         with torch.enable_grad():
             judge = train_judge(
                 whole["seen"], whole["shown"], JUDGE_SECONDS, WITH_SUBJECTS
             )
-        save_judge(judge, file)
+        save_judge(judge, judge_file)
     scenes = [scene_of(row, WITH_SUBJECTS) for row in whole["asked"].tolist()]
     return Data(whole["latents"], scenes)
 
@@ -194,12 +196,16 @@ def evaluate(
     names: Sequence[str], judge_file: Path, folder: Path, settings: Settings
 ) -> dict[str, float]:
     """Percent of videos of held-out scenes that have the effects of all LoRAs with
-    these ``names`` at once, by their multiplier."""
+    these ``names`` at once, by their multiplier. What a call before this one found is
+    taken from its file."""
     tasks = [TASKS[name] for name in names]
     judge = load_judge(judge_file, WITH_SUBJECTS)
     captions = captions_for(tasks)
-    figures = {}
+    kept = figures_file(folder, names)
+    figures = json.loads(kept.read_text()) if kept.exists() else {}
     for schedule in SCHEDULES:
+        if str(schedule) in figures:
+            continue
         loras = [(f"{name}.safetensors", schedule) for name in names]
         clips = make_videos(captions, loras, folder, settings)
         found = torch.cat([read_attributes(judge, part) for part in clips.split(32)])
@@ -208,8 +214,14 @@ def evaluate(
             at = [*WITH_SUBJECTS].index(task.attribute)
             right &= found[:, at] == WITH_SUBJECTS[task.attribute].index(task.value)
         figures[str(schedule)] = round(100 * float(right.float().mean()), 1)
+        print(f"{schedule}: {figures[str(schedule)]} %", flush=True)
+        kept.write_text(json.dumps(figures, indent=1))
         strip(clips[:8], folder / f"{'-'.join(names)} at {schedule}.png")
     return figures
+
+
+def figures_file(folder: Path, names: Sequence[str]) -> Path:
+    return folder / f"{'-'.join(names)}.json"
 
 
 def captions_for(tasks: list[LoraTask]) -> list[str]:
@@ -237,11 +249,14 @@ def run_training(name: str, trainer: Trainer, settings: Settings) -> None:
         data = make_data(trainer, TASKS[name], base.vae)
         if data is None:
             return
+        figures_file(trainer.state / "loras", [name]).unlink(missing_ok=True)
         train(trainer, base, data)
     if trainer.spent("lora") < SECONDS:
         return
     file = export(trainer.state, name, trainer.state / "loras")
     trainer.log(f"{file} has {file.stat().st_size / 1e3:.0f} kB")
+    if trainer.is_over():
+        return
     judge = trainer.state / "judge.safetensors"
     figures = evaluate([name], judge, file.parent, settings)
     trainer.log(f"videos with the effect, in percent by multiplier: {figures}")

@@ -141,6 +141,8 @@ def train_denoiser(trainer: Trainer, model: Any, data: denoiser.Latents) -> bool
     if spent < schedule.seconds:
         run_denoiser(trainer, "denoiser", student, ema, data, schedule)
         judged(((8, 3.0), (8, 1.0)))
+    if trainer.is_over():
+        return False
     if trainer.spent("denoiser") >= schedule.seconds:
         teacher = denoiser.Teacher(make_denoiser(kind, device), BAKED_GUIDANCE)
         start_from(ema, teacher.denoiser, student)
