@@ -20,7 +20,7 @@ from torch import Tensor
 
 from demo.captions import canonical_caption, full_caption
 from demo.judge import Judge, load_judge, read_attributes
-from demo.scenes import ATTRIBUTES, Scene, draw, label_tensor, split_scenes
+from demo.scenes import ATTRIBUTES, Attributes, Scene, draw, label_tensor, split_scenes
 from engine.family import LoadedModel, get_family, get_variant
 from engine.loading.resident import ResidentModel
 from engine.progress import Progress
@@ -41,13 +41,18 @@ def scene_captions(
     return scenes, [wording(scene, rng) for scene in scenes]
 
 
-def score(judge: Judge, clips: Tensor, scenes: list[Scene]) -> dict[str, float]:
+def score(
+    judge: Judge,
+    clips: Tensor,
+    scenes: list[Scene],
+    attributes: Attributes = ATTRIBUTES,
+) -> dict[str, float]:
     """Percent right of each attribute, and of all at once."""
     right = torch.cat(
         [read_attributes(judge, part) for part in clips.split(32)]
-    ) == label_tensor(scenes).to(clips.device)
+    ) == label_tensor(scenes, attributes).to(clips.device)
     percent = (100 * right.float().mean(0)).tolist()
-    result = {name: round(p, 1) for name, p in zip(ATTRIBUTES, percent, strict=True)}
+    result = {name: round(p, 1) for name, p in zip(attributes, percent, strict=True)}
     return {**result, "all": round(100 * right.all(1).float().mean().item(), 1)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -10,12 +11,24 @@ import torch
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MANY = 4_000_000
+"""Rays at once from which compiling pays on a CPU too: it takes a minute, and then
+a picture is drawn ten times as fast."""
+
 
 def fused(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function of tensors on machines with a GPU.
+    """Compile a function of tensors, or of vectors of them, for many rays at once, and
+    on a GPU for any number of them."""
 
-    On a CPU, compiling costs more than it saves here, so the function stays as it is.
-    """
-    if not torch.cuda.is_available():
-        return function
-    return torch.compile(function, dynamic=False)
+    @functools.cache
+    def compiled() -> Callable[P, R]:
+        return torch.compile(function, dynamic=False)
+
+    @functools.wraps(function)
+    def chosen(*args: P.args, **kwargs: P.kwargs) -> R:
+        first = args[0]
+        rays = first if isinstance(first, torch.Tensor) else first.x  # type: ignore
+        pays = rays.is_cuda or rays.numel() >= MANY
+        return (compiled() if pays else function)(*args, **kwargs)
+
+    return chosen

@@ -29,28 +29,44 @@ from demo.captions import full_caption, training_caption
 from demo.clock import Clock
 from demo.dataset import encode_all, resized, turned
 from demo.denoiser import Batch, Captioner, flow_loss
-from demo.evaluate import strip
-from demo.judge import load_judge, look, read_attributes, save_judge, train_judge
+from demo.evaluate import JUDGE, score, strip
+from demo.judge import Judge, load_judge, look, read_attributes, save_judge, train_judge
 from demo.kind import get_kind
 from demo.lora_tasks import TASKS, LoraTask, caption
 from demo.lora_videos import make_videos
 from demo.scenes import WITH_SUBJECTS, Scene, draw, label_tensor, scene_of, split_scenes
-from demo.trainer import Trainer, replacing
+from demo.trainer import RENDER_BATCH, Trainer, replacing
 from engine.settings import PROJECT, Settings
 
 BASE = "wan"
 SHIPPED = PROJECT / "ckpts" / "demo" / "loras" / BASE
-PARTS, CLIPS = 6, 256
-BATCH = 128
 RANK = 4
 RATE = 1e-3
-WARMUP = 50
-SECONDS = 120.0
-JUDGE_SECONDS = 25.0
 JUDGED = 100
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
 SCHEDULES: tuple[float | str, ...] = (1.0, "1,0", 0.0)
 """At which the effect is measured: always, in the first half of the steps, never."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is drawn and trained."""
+
+    parts: int
+    clips: int
+    """Drawn for each part; each gives four."""
+    batch: int
+    warmup: int
+    """Steps until the full rate."""
+    seconds: float
+    judge_seconds: float
+
+
+EFFORTS = {
+    "cuda": Effort(6, 256, 128, warmup=50, seconds=120.0, judge_seconds=25.0),
+    "cpu": Effort(2, 64, 16, warmup=10, seconds=5400.0, judge_seconds=120.0),
+}
+"""By the kind of device: a CPU has patience for less."""
 
 
 @dataclass
@@ -64,38 +80,51 @@ class Data:
 
 
 @torch.no_grad()
-def make_data(trainer: Trainer, task: LoraTask, vae: Any) -> Data | None:
-    """The training set, and a judge with it; ``None`` if time ran out."""
+def make_data(
+    trainer: Trainer, task: LoraTask, effort: Effort, vae: Any
+) -> Data | None:
+    """The training set, and with a subject's a judge; ``None`` if time ran out."""
     folder = trainer.state / "latents"
     folder.mkdir(exist_ok=True)
-    for number in range(len(list(folder.glob("*.safetensors"))), PARTS):
+    for number in range(len(list(folder.glob("*.safetensors"))), effort.parts):
         if trainer.is_over():
             return None
-        part = make_part(trainer, task, vae, number)
+        part = make_part(trainer, task, effort.clips, vae, number)
         with replacing(folder / f"{number:03}.safetensors") as file:
             save_file(part, file)
     files = sorted(folder.glob("*.safetensors"))
     parts = [load_file(file, device=trainer.device) for file in files]
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     trainer.log(f"{len(whole['asked'])} clips rendered and encoded")
-    judge_file = trainer.state / "judge.safetensors"
-    if not judge_file.exists():
-        with torch.enable_grad():
-            judge = train_judge(
-                whole["seen"], whole["shown"], JUDGE_SECONDS, WITH_SUBJECTS
-            )
-        save_judge(judge, judge_file)
+    if task.words and not (trainer.state / "judge.safetensors").exists():
+        make_judge(trainer, task, effort, whole)
     scenes = [scene_of(row, WITH_SUBJECTS) for row in whole["asked"].tolist()]
     return Data(whole["latents"], scenes)
 
 
+def make_judge(
+    trainer: Trainer, task: LoraTask, effort: Effort, data: dict[str, Tensor]
+) -> None:
+    """One that knows the subject; a style is judged by the base's own."""
+    with torch.enable_grad():
+        judge = train_judge(
+            data["seen"], data["shown"], effort.judge_seconds, WITH_SUBJECTS
+        )
+    rng = random.Random(2)
+    drawn = draw(split_scenes()[1], RENDER_BATCH, torch.Generator().manual_seed(2))
+    asked = [task.asked(scene, rng) for scene in drawn]
+    figures = score(judge, trainer.render(asked, 2), asked, WITH_SUBJECTS)
+    trainer.log(f"judge on held-out renders: {figures}")
+    save_judge(judge, trainer.state / "judge.safetensors")
+
+
 def make_part(
-    trainer: Trainer, task: LoraTask, vae: Any, number: int
+    trainer: Trainer, task: LoraTask, count: int, vae: Any, number: int
 ) -> dict[str, Tensor]:
     """Clips four ways each: latents, what is asked and what is shown, and what the
     judge sees."""
     rng, kind = random.Random(number), trainer.kind
-    drawn = draw(split_scenes()[0], CLIPS, torch.Generator().manual_seed(number))
+    drawn = draw(split_scenes()[0], count, torch.Generator().manual_seed(number))
     asked = [task.asked(scene, rng) for scene in drawn]
     clips = trainer.render([task.shown(scene) for scene in asked], 20_000 + number)
     clips = resized(clips, kind.SIZES[0])
@@ -122,23 +151,24 @@ def add_lora(transformer: Any) -> list[nn.Parameter]:
     return [weight for weight in transformer.parameters() if weight.requires_grad]
 
 
-def train(trainer: Trainer, base: Base, data: Data) -> None:
+def train(trainer: Trainer, effort: Effort, base: Base, data: Data) -> None:
     """Train until the seconds are over; saved every minute and at the end."""
     transformer, denoiser = base.denoiser.transformer, base.denoiser
     weights = add_lora(transformer)
     file = trainer.state / "lora.raw.safetensors"
     if file.exists():
         set_peft_model_state_dict(transformer, load_file(file), adapter_name="demo")
-    clock = Clock(trainer.spent("lora"), SECONDS, trainer.until)
+    clock = Clock(trainer.spent("lora"), effort.seconds, trainer.until)
     captioner = Captioner(denoiser, seed=int(clock.elapsed))
     wording = partial(caption, wording=training_caption)
     optimizer = torch.optim.AdamW(weights, betas=(0.9, 0.95), weight_decay=0.01)
     kept, step, running = clock.spent(), 0, 0.0
     while not clock.is_over():
-        rate = RATE * min(1.0, (step + 1) / WARMUP) * clock.cosine(SECONDS)
+        warm = min(1.0, (step + 1) / effort.warmup)
+        rate = RATE * warm * clock.cosine(effort.seconds)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        chosen = torch.randint(len(data.latents), (BATCH,))
+        chosen = torch.randint(len(data.latents), (effort.batch,))
         ids, mask = captioner([data.scenes[i] for i in chosen.tolist()], wording)
         device = data.latents.device
         latents = data.latents[chosen.to(device)].float()
@@ -151,8 +181,8 @@ def train(trainer: Trainer, base: Base, data: Data) -> None:
         optimizer.zero_grad(set_to_none=True)
         running = running + loss.detach()
         step += 1
-        if step % 50 == 0:
-            trainer.log(f"step {step}: loss {float(running) / 50:.4f}")
+        if step % 20 == 0:
+            trainer.log(f"step {step}: loss {float(running) / 20:.4f}")
             running = 0.0
         if clock.spent() - kept > 60:
             kept = clock.spent()
@@ -192,16 +222,14 @@ def export(state: Path, name: str, folder: Path) -> Path:
     return file
 
 
-def evaluate(
-    names: Sequence[str], judge_file: Path, folder: Path, settings: Settings
-) -> dict[str, float]:
+def evaluate(names: Sequence[str], state: Path, settings: Settings) -> dict[str, float]:
     """Percent of videos of held-out scenes that have the effects of all LoRAs with
     these ``names`` at once, by their multiplier. What a call before this one found is
-    taken from its file."""
+    taken from its file in ``state``, the folder of all LoRAs."""
     tasks = [TASKS[name] for name in names]
-    judge = load_judge(judge_file, WITH_SUBJECTS)
+    folder, judge = trained(state), judge_of(names, state)
     captions = captions_for(tasks)
-    kept = figures_file(folder, names)
+    kept = figures_file(state, names)
     figures = json.loads(kept.read_text()) if kept.exists() else {}
     for schedule in SCHEDULES:
         if str(schedule) in figures:
@@ -220,8 +248,21 @@ def evaluate(
     return figures
 
 
-def figures_file(folder: Path, names: Sequence[str]) -> Path:
-    return folder / f"{'-'.join(names)}.json"
+def judge_of(names: Sequence[str], state: Path) -> Judge:
+    """The base's, or the one that knows the subject among the LoRAs."""
+    for name in names:
+        if TASKS[name].words:
+            return load_judge(state / name / "judge.safetensors", WITH_SUBJECTS)
+    return load_judge(JUDGE)
+
+
+def trained(state: Path) -> Path:
+    """Where the trained files lie, and what their evaluation found."""
+    return state / "loras"
+
+
+def figures_file(state: Path, names: Sequence[str]) -> Path:
+    return trained(state) / f"{'-'.join(names)}.json"
 
 
 def captions_for(tasks: list[LoraTask]) -> list[str]:
@@ -243,22 +284,22 @@ def captions_for(tasks: list[LoraTask]) -> list[str]:
 
 def run_training(name: str, trainer: Trainer, settings: Settings) -> None:
     """All parts, as far as the time goes."""
+    effort = EFFORTS[torch.device(trainer.device).type]
     folder = settings.weights[0] / "demo" / BASE
     base = load_base(trainer.kind, folder, trainer.device)
-    if trainer.spent("lora") < SECONDS:
-        data = make_data(trainer, TASKS[name], base.vae)
+    if trainer.spent("lora") < effort.seconds:
+        data = make_data(trainer, TASKS[name], effort, base.vae)
         if data is None:
             return
-        figures_file(trainer.state / "loras", [name]).unlink(missing_ok=True)
-        train(trainer, base, data)
-    if trainer.spent("lora") < SECONDS:
+        figures_file(trainer.state.parent, [name]).unlink(missing_ok=True)
+        train(trainer, effort, base, data)
+    if trainer.spent("lora") < effort.seconds:
         return
-    file = export(trainer.state, name, trainer.state / "loras")
+    file = export(trainer.state, name, trained(trainer.state.parent))
     trainer.log(f"{file} has {file.stat().st_size / 1e3:.0f} kB")
     if trainer.is_over():
         return
-    judge = trainer.state / "judge.safetensors"
-    figures = evaluate([name], judge, file.parent, settings)
+    figures = evaluate([name], trainer.state.parent, settings)
     trainer.log(f"videos with the effect, in percent by multiplier: {figures}")
 
 
@@ -282,11 +323,8 @@ def main() -> None:
     elif options.work == "evaluate":
         names = [options.name, *([options.stacked] if options.stacked else [])]
         for name in names:
-            export(options.state / name, name, options.state / "loras")
-        # Only the judge of a subject knows it.
-        subjects = [name for name in names if TASKS[name].words]
-        judge = options.state / (subjects or names)[0] / "judge.safetensors"
-        print(evaluate(names, judge, options.state / "loras", settings))
+            export(options.state / name, name, trained(options.state))
+        print(evaluate(names, options.state, settings))
     else:
         print(export(state, options.name, SHIPPED))
 

@@ -25,10 +25,12 @@ SCENE = Scene("ball", "red", "grass", "day", "left")
 def tiny(monkeypatch):
     """Sizes and seconds that a processor has patience for."""
     monkeypatch.setattr(wan, "SIZES", (64,))
-    few = {"PARTS": 1, "CLIPS": 4, "BATCH": 4, "SECONDS": 0.6, "JUDGE_SECONDS": 0.1}
-    for name, value in {**few, "JUDGED": 2, "SCHEDULES": (1.0, 0.0)}.items():
-        monkeypatch.setattr(loras, name, value)
+    little = loras.Effort(1, 4, 4, warmup=50, seconds=0.6, judge_seconds=0.1)
+    monkeypatch.setitem(loras.EFFORTS, "cpu", little)
+    monkeypatch.setattr(loras, "JUDGED", 2)
+    monkeypatch.setattr(loras, "SCHEDULES", (1.0, 0.0))
     monkeypatch.setattr("demo.trainer.RENDER_BATCH", 4)
+    monkeypatch.setattr(loras, "RENDER_BATCH", 4)
     size = {"width": 64, "height": 64, "num_frames": 9, "num_inference_steps": 2}
     monkeypatch.setattr("demo.lora_videos.VALUES", size)
 
@@ -57,11 +59,11 @@ def test_one_command_trains_judges_and_writes_a_file_for_the_app(
     assert "16 clips rendered and encoded" in log
     assert "videos with the effect, in percent by multiplier: {'1.0': " in log
 
-    file = state / "gem" / "loras" / "gem.safetensors"
+    file = state / "loras" / "gem.safetensors"
     report = describe(file, "wan")
     assert (report.refusal, report.unmatched, report.dropped) == ("", (), {})
     assert report.trigger_words == "gem"
-    assert (state / "gem" / "loras" / "gem at 1.0.png").is_file()
+    assert (file.parent / "gem at 1.0.png").is_file()
 
     run(monkeypatch, "evaluate", "night", "--stacked", "gem", *places)
     assert "{'1.0': " in capsys.readouterr().out
