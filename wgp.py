@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -25,6 +26,8 @@ def main(
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # started without a terminal
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # prompts and names have any letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = parse(argv)
         if options.settings.offline:  # read by the hub's client, as above

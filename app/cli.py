@@ -27,7 +27,7 @@ from engine.queue.supervisor import Supervisor
 from engine.queue.worker import main as worker_main
 from engine.request import GenerationRequest
 from engine.settings import Settings
-from engine.validate import accept, check, read_json
+from engine.validate import MOST_JSON_BYTES, accept, check, read_json
 
 ALL_DONE, SOME_FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
 
@@ -48,9 +48,14 @@ def process(options: Options, worker: Callable[..., Any] | None = None) -> int:
         if options.dry_run:
             _show(requests, as_json=options.json)
             return ALL_DONE
-        kept = [
-            accept(each, folder=folder, settings=options.settings) for each in requests
-        ]
+        try:
+            kept = [
+                accept(each, folder=folder, settings=options.settings)
+                for each in requests
+            ]
+        except UserError as error:  # such as a medium that can't be copied
+            _refuse(error, as_json=options.json)
+            return INVALID
         return _run(kept, options, worker or worker_main, scratch)
 
 
@@ -64,7 +69,8 @@ def read_requests(
     ``UnreadableFile``, or ``RequestError`` with every problem of every request.
     """
     try:
-        content = file.read_bytes()
+        with file.open("rb") as opened:
+            content = opened.read(MOST_JSON_BYTES + 1)
     except OSError as error:
         raise UnreadableFile(f"can't read {file}: {error.strerror}") from error
     if content.startswith(b"PK"):
@@ -113,7 +119,7 @@ def _show(requests: list[GenerationRequest], *, as_json: bool) -> None:
 
 
 def _print_json(data: object) -> None:
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(data) + "\n")
     sys.stdout.flush()
 
 

@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import zipfile
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from engine.loading.inspection import inspect_weights
 from engine.media.metadata import read_request
 from engine.queue.zip_reader import BROKEN
 from engine.settings import Settings
-from engine.validate import read_json
+from engine.validate import MOST_JSON_BYTES, read_json
 
 USABLE, REFUSED = 0, 2
 
@@ -63,11 +64,13 @@ def _requests_in(file: Path, settings: Settings) -> list[dict[str, Any]]:
 
 def _kind_of(file: Path) -> str:
     """By its content: ``queue``, ``requests``, ``video`` or ``weights``."""
-    if file.is_dir():
-        return "weights"
     try:
+        if file.is_dir():
+            return "weights"
+        if file.exists() and not file.is_file():
+            raise UnreadableFile(f"{file} is neither a file nor a folder")
         with file.open("rb") as content:
-            start = content.read(16)
+            start = content.read(16).removeprefix(BOM_UTF8)
     except OSError as error:
         raise UnreadableFile(f"can't read {file}: {error.strerror}") from error
     if start[4:8] == b"ftyp":
@@ -90,7 +93,8 @@ def _is_queue(file: Path) -> bool:
 def _is_index(file: Path) -> bool:
     """Whether it says which files a checkpoint in parts has."""
     try:
-        data = read_json(file.read_bytes(), file.name)
+        with file.open("rb") as opened:
+            data = read_json(opened.read(MOST_JSON_BYTES + 1), file.name)
     except (OSError, UserError):
         return False
     return isinstance(data, dict) and "weight_map" in data

@@ -65,14 +65,20 @@ def parse(argv: list[str] | None) -> Options:
     }
     if found.listen:
         given["server_name"] = "0.0.0.0"
-    root = Path(given.get("root", PROJECT)).expanduser().resolve()
-    if root.is_file():
+    try:
+        root = Path(given.get("root", PROJECT)).expanduser().resolve()
+        is_file = root.is_file()
+    except (OSError, RuntimeError) as error:  # a link to itself, a name too long
+        raise UserError(f"--root: {given['root']} can't be used: {error}") from error
+    if is_file:
         raise UserError(f"--root: {root} is a file, not a folder")
+    if "root" in given:
+        given["root"] = root
     if found.settings is not None and not found.settings.is_dir():
         raise UserError(f"--settings: there is no folder {found.settings}")
     folder: Path = found.settings or root / "settings"
     return Options(
-        settings=read_settings(folder / "app.json", **{**given, "root": root}),
+        settings=read_settings(folder / "app.json", **given),
         process=found.process,
         inspect=found.inspect,
         model=found.model,

@@ -17,13 +17,20 @@ PROJECT = Path(__file__).resolve().parent.parent
 ProfileName = Literal["auto", "1", "2", "3", "4", "5", "6"]
 
 
+def _resolved(path: Path) -> Path:
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself
+        raise ValueError(f"can't be used: {error}") from error
+
+
 class Settings(BaseModel):
     """Everything that a user can set once. Each field is also an option of ``wgp.py``
     and a key of ``settings/app.json``; the option wins."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    root: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+    root: Annotated[Path, AfterValidator(_resolved)] = Field(
         PROJECT, description="folder of all data"
     )
     server_name: str = Field("127.0.0.1", description="address to serve on")
@@ -112,7 +119,7 @@ def read_settings(file: Path, **options: object) -> Settings:
 def _told(error: ValidationError, file: Path, options: Mapping[str, object]) -> str:
     """What is wrong with the first wrong value, and where it stands."""
     first = error.errors()[0]
-    key = str(first["loc"][0])
+    key = str(first["loc"][0]) if first["loc"] else ""
     message = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
     if first["type"] == "extra_forbidden":
         near = get_close_matches(key, Settings.model_fields, n=1)

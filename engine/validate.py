@@ -56,7 +56,11 @@ def check(
     values = _as_object(data)
     problems = _problems_of_values(values)
     wrong = {problem.field for problem in problems}
-    sound = {key: value for key, value in values.items() if key not in wrong}
+    sound = {
+        key: value
+        for key, value in values.items()
+        if key in FIELDS and key not in wrong
+    }
     if "model" in sound:
         try:
             variant = get_model(str(sound["model"]), settings)

@@ -174,6 +174,9 @@ def _with_original_shape(
     original = values.get(ORIGINAL_SHAPE + name)
     if original is None:
         return info
-    if not isinstance(original, list) or math.prod(original) != math.prod(info.shape):
+    is_shape = isinstance(original, list) and all(
+        isinstance(side, int) for side in original
+    )
+    if not is_shape or math.prod(original) != math.prod(info.shape):
         raise damaged(file, f"tensor {name} has two shapes")
     return TensorInfo(info.dtype, tuple(original))

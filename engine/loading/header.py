@@ -60,7 +60,7 @@ def read_header(file: Path) -> Header:
         raise UnreadableFile(f"can't read {file}: {error.strerror}") from error
     try:
         described = json.loads(text)
-        metadata = described.pop("__metadata__", {})
+        metadata = _texts(described.pop("__metadata__", None) or {})
         found = {name: _tensor(entry) for name, entry in described.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(file, f"its header can't be read ({error})") from error
@@ -93,6 +93,13 @@ def check_start(file: Path | str, start: bytes, size: int) -> int:
     if other:
         raise UnreadableFile(f"{file} isn't a safetensors file but {other}")
     raise damaged(file, "it doesn't begin as a safetensors file does")
+
+
+def _texts(metadata: Any) -> Mapping[str, str]:
+    if not all(isinstance(text, str) for text in metadata.values()):
+        raise ValueError("its metadata aren't texts")
+    found: Mapping[str, str] = metadata
+    return found
 
 
 def _tensor(entry: Any) -> tuple[TensorInfo, int, int]:

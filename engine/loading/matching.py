@@ -12,7 +12,15 @@ from typing import Any
 
 from engine.errors import UnreadableFile
 from engine.loading import quantised
-from engine.loading.layouts.layout import Layout, Rows, Shapes, Sources, whole
+from engine.loading.header import damaged
+from engine.loading.layouts.layout import (
+    Layout,
+    Rows,
+    Shapes,
+    Sources,
+    rows_of,
+    whole,
+)
 from engine.loading.layouts.table import (
     described,
     is_in_authors_names,
@@ -36,8 +44,18 @@ FORGOTTEN = re.compile(r"(position_ids|rotary_emb\.inv_freq)$")
 AUTHORS_CLASSES = {"WanModel", "VaceWanModel", "SkyReelsV2Model"}
 """In the ``config.json`` of folders that aren't in diffusers layout."""
 
-NUMBERS = ("F", "BF", "Q", "IQ")
+NUMBERS = ("F16", "F32", "F64", "F8_", "BF", "Q", "IQ")
 """How the names of the precisions begin that weights have."""
+
+MOST_ROWS = 30_000_000
+"""Of all weights of a network together; the largest have a tenth of it. A damaged
+file may claim any number in a few bytes."""
+
+NO_SUCH_SIZES = (
+    *(KeyError, ValueError, IndexError, RuntimeError),
+    *(ArithmeticError, AssertionError, AttributeError, TypeError),
+)
+"""What converters and classes raise when they are given the shapes of another."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +111,13 @@ def match(kind: Any, stored: Stored, config: Mapping[str, Any]) -> Match:
     own = own_names(layout, stored.weights)
     by_authors = is_in_authors_names(layout, own)
     file_shapes = {new: stored.weights[old].info.shape for new, old in own.items()}
+    if sum(rows_of(shape) for shape in file_shapes.values()) > MOST_ROWS:
+        raise damaged(stored.place, "its weights have more rows than any network's")
     try:
         sources = layout.rename(file_shapes) if by_authors else whole(file_shapes)
         shapes = _shapes_from(sources, file_shapes)
         network = _build(kind, stored, layout, shapes, config)
-    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+    except NO_SUCH_SIZES as error:
         raise another_network(layout, stored) from error
     sources, shapes = _in_present_names(network, sources, shapes)
     wanted = shapes_of(network)
@@ -141,7 +161,7 @@ def _build(
                 reader = kind.config_class.from_pretrained
                 return kind(reader(folder, local_files_only=True))
             return kind.from_config(kind.load_config(folder, local_files_only=True))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *NO_SUCH_SIZES) as error:
             raise unreadable(folder, error) from error
 
 
@@ -222,7 +242,10 @@ def _different(
     linear = {
         f"{n}.weight" for n, m in network.named_modules() if isinstance(m, Linear)
     }
-    in_scales = quantised.has_scales(stored.tensors)
+    prefix = prefix_of(dict(own))
+    in_scales = quantised.has_scales(
+        name for name in stored.tensors if name.startswith(prefix)
+    )
     found = []
     for name, tensor in network.state_dict().items():
         if name not in shapes:

@@ -11,7 +11,8 @@ from typing import Any
 
 from engine.loading.checkpoint import check_component
 from engine.loading.layouts.table import networks_in
-from engine.loading.stored import Stored, read_stored
+from engine.loading.matching import AUTHORS_CLASSES
+from engine.loading.stored import UNREADABLE, Stored, read_stored
 
 MODULES = (
     "diffusers",
@@ -42,12 +43,13 @@ def check_files(weights: Mapping[str, Path]) -> None:
 def class_name(stored: Stored, component: str | None = None) -> str | None:
     """The class that the files say they are for, or that their names tell; of several
     networks in one file the ``component`` that is asked for."""
-    if stored.config is not None and (name := configured_class(stored.config)):
+    name = configured_class(stored.config) if stored.config is not None else None
+    if name is not None and name not in AUTHORS_CLASSES:
         return name
-    for name, layout in networks_in(stored.weights).items():
+    for found, layout in networks_in(stored.weights).items():
         if component in (None, layout.component):
-            return name
-    return None
+            return found
+    return name
 
 
 def configured_class(folder: Path) -> str | None:
@@ -55,7 +57,7 @@ def configured_class(folder: Path) -> str | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         name = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    except (OSError, ValueError, AttributeError, TypeError, LookupError):
+    except (*UNREADABLE, OSError):
         return None  # who loads it says what is wrong
     return str(name) if name else None
 

@@ -11,7 +11,7 @@ read as another weight.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,10 +95,10 @@ def _is_mark(name: str) -> bool:
     return name == FP8_MARK or name.endswith(f".{FP8_MARK}")
 
 
-def has_scales(tensors: Mapping[str, TensorInfo]) -> bool:
-    """Whether eight-bit floats in this file have scales, all of them."""
-    ends = tuple(FP8_SCALES)
-    return any(_is_mark(name) or name.endswith(ends) for name in tensors)
+def has_scales(names: Iterable[str]) -> bool:
+    """Whether eight-bit floats have scales, all of them, by the names of all tensors
+    of a network."""
+    return any(_is_mark(name) or name.endswith(FP8_SCALES) for name in names)
 
 
 def dequantise(data: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,12 @@ WEIGHTS_SUFFIX = ".safetensors"
 SUFFIXES = (WEIGHTS_SUFFIX, ".sft", ".gguf")
 INDEX = ".safetensors.index.json"
 
+LONGEST_NAME = 255
+"""Of a file, in bytes."""
+
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What JSON of another form raises when it is read and looked into."""
+
 PRECISIONS = {"F32": "fp32", "BF16": "bf16", "F16": "fp16", "F64": "fp64"}
 
 
@@ -158,10 +164,16 @@ def parts_of(index: Path) -> list[Path]:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(weight_map.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        are_names = bool(names) and all(_is_file_name(name) for name in names)
+    except (*UNREADABLE, OSError) as error:
         raise UnreadableFile(
             f"can't load {index}: {error}. Get its files again"
         ) from error
-    if not names or any(Path(name).name != name for name in names):
+    if not are_names:
         raise UnreadableFile(f"{index} names no files beside it: get its files again")
     return [index.parent / name for name in names]
+
+
+def _is_file_name(name: str) -> bool:
+    is_short = len(name.encode()) <= LONGEST_NAME
+    return Path(name).name == name and "\0" not in name and is_short

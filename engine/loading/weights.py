@@ -182,14 +182,21 @@ def missing_files(folder: Path, without: frozenset[str] = NOTHING) -> list[str]:
     if not index.is_file():
         return [index.name]
     try:
-        components = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError as error:
+        listed = json.loads(index.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UnreadableFile(f"{index} isn't JSON: {error}") from error
+    kinds = {
+        name: kind[1]
+        for name, kind in (listed.items() if isinstance(listed, dict) else ())
+        if not name.startswith("_") and isinstance(kind, list) and len(kind) == 2
+    }
+    if not kinds:
+        raise UnreadableFile(f"{index} lists no components: get it again")
     missing: list[str] = []
-    for name, kind in components.items():
-        if name.startswith("_") or not isinstance(kind, list) or kind[1] is None:
+    for name, kind in kinds.items():
+        if kind is None:
             continue
-        lacking = _missing_in(folder / name, str(kind[1]))
+        lacking = _missing_in(folder / name, str(kind))
         if name in without:
             lacking = [file for file in lacking if not file.endswith(WEIGHTS_SUFFIX)]
         missing += lacking

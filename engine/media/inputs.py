@@ -75,7 +75,7 @@ def check_media(
             message = f"{name!r} isn't in a folder that may be used: {places}"
         elif field not in variant.media:
             message = f"{variant.id} doesn't take {TITLES[field]}"
-        elif not path.is_file():
+        elif not _is_file(path):
             message = f"there is no file {name!r}"
         elif field not in problems:
             message = _unreadable(path, field)
@@ -156,8 +156,15 @@ def find_medium(name: str, folder: Path | None, settings: Settings) -> Path | No
             continue
         if any(path.is_relative_to(place) for place in places):
             inside.append(path)
-    existing = [path for path in inside if path.is_file()]
+    existing = [path for path in inside if _is_file(path)]
     return next(iter(existing or inside), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is longer than names can be
+        return False
 
 
 def _unreadable(path: Path, field: str) -> str | None:

@@ -327,3 +327,32 @@ def test_a_list_that_nobody_reads_ends_without_a_word(where: str) -> None:
         ["sh", "-c", line], cwd=PROJECT, capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_terminal_without_the_prompts_letters_shows_them_by_number(
+    tmp_path: Path,
+) -> None:
+    request = {"model": "wan-demo", "prompt": "\u732b \U0001f600", "seed": 1}
+    file = write(tmp_path, request)
+    command = [sys.executable, "wgp.py", "--process", str(file), "--dry-run"]
+    for options in ([], ["--json"]):
+        done = subprocess.run(
+            [*command, *options],
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"\\u732b" in done.stdout
+    assert json.loads(done.stdout)["request"]["prompt"] == request["prompt"]
+
+
+def test_a_huge_file_is_refused_without_being_read(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "huge.json"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    assert process(file, root) == 2
+    assert "is larger than 16 MiB" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """``--inspect`` says what a file is, from its header or its requests alone."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -337,3 +338,18 @@ def test_torch_is_loaded_for_no_lora_and_no_request(tmp_path):
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=True)
+
+
+def test_what_is_no_file_is_refused_at_once(inspect, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path / ("a" * 300)):
+        code, report, _ = inspect(place)
+        assert (code, report["usable"]) == (2, False)
+
+
+def test_a_request_may_begin_with_a_byte_order_mark(inspect, tmp_path):
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(REQUEST), encoding="utf-8-sig")
+    code, report, _ = inspect(file)
+    assert (code, report["kind"]) == (0, "requests")

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from engine.errors import UnreadableFile
+from app.options import parse
+from engine.errors import UnreadableFile, UserError
 from engine.settings import PROJECT, read_settings
 
 
@@ -52,3 +53,28 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
     file = tmp_path / "app.json"
     file.write_text('{"server_port": 8000}', encoding="utf-8-sig")
     assert read_settings(file).server_port == 8000
+
+
+def test_the_root_in_the_file_is_used_and_the_option_wins(tmp_path):
+    file = tmp_path / "app.json"
+    file.write_text(json.dumps({"root": str(tmp_path / "kept")}))
+    options = parse(["--settings", str(tmp_path)])
+    assert options.settings.outputs == tmp_path / "kept" / "outputs"
+    other = tmp_path / "other"
+    options = parse(["--settings", str(tmp_path), "--root", str(other)])
+    assert options.settings.root == other
+
+
+def test_a_root_that_is_no_path_is_refused(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for root in (loop, tmp_path / ("a" * 300)):
+        with pytest.raises(UserError, match="--root"):
+            parse(["--root", str(root)])
+
+
+def test_a_key_that_is_no_text_is_refused(tmp_path):
+    file = tmp_path / "app.json"
+    file.write_text('{"\\ud800": 1}')
+    with pytest.raises(UnreadableFile, match=r"app\.json"):
+        read_settings(file)

@@ -257,3 +257,11 @@ def test_tiling_is_refused_where_it_is_no_choice(problems, pixels):
 
 def test_a_bar_in_a_prompt_is_any_character_where_prompts_have_no_parts(problems):
     assert "prompt" not in problems(model="wan-demo", prompt="a | | b")
+
+
+def test_a_key_that_is_no_text_is_refused(problems):
+    assert problems(**{"\ud800": 1})
+
+
+def test_a_name_longer_than_names_can_be_is_no_file(problems):
+    assert problems(image_start="a" * 300 + ".png")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.demo
 
 SHIPPED = PROJECT / "ckpts" / "demo"
 FEW = 8
-"""Steps that tell what a prompt does, where the number of the default isn't asked for."""
+"""Steps that show what a prompt does, where quality isn't asked for."""
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+MOST_BLOCKS = 500
+
 Shapes = Mapping[str, tuple[int, ...]]
 """Name in the file → shape."""
 
@@ -122,12 +124,15 @@ def _pieces(
 
 
 def count_blocks(shapes: Shapes, prefix: str) -> int:
-    """How many numbered blocks there are below ``prefix``."""
+    """How many numbered blocks there are below ``prefix``. Raises ``ValueError`` for
+    more than any network has, of which each would be made."""
     numbers = {
         name.removeprefix(prefix).split(".")[0]
         for name in shapes
         if name.startswith(prefix)
     }
+    if len(numbers) > MOST_BLOCKS:
+        raise ValueError(f"{len(numbers)} blocks below {prefix}")
     return len(numbers)
 
 
