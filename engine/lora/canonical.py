@@ -143,7 +143,7 @@ class _Cut:
 
 
 def _bias(layer: Layer, parts: Mapping[str, Tensor]) -> Tensor | None:
-    found = [parts["bias"]] if "bias" in parts else []
+    found = [parts["bias"].flatten()] if "bias" in parts else []
     if "up_bias" in parts:
         found.append(parts["up_bias"] * _scale(layer, parts, parts["down"].shape[0]))
     return sum(found[1:], found[0]) if found else None

@@ -72,7 +72,8 @@ def closest(name: str, known: Sequence[str]) -> str | None:
 
 
 def _path(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix("")).lower() if name else ""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")).lower() if path.name else ""  # "." has no name
 
 
 def _stem(name: str) -> str:

@@ -4,6 +4,8 @@ alone. Needs no torch."""
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any, Literal
 
 from engine.errors import UnreadableFile
 from engine.loading.header import Header, TensorInfo
+from engine.loading.stored import UNREADABLE
 from engine.lora.names import Names, Row
 from engine.lora.parts import Place, place_of
 
@@ -62,6 +65,13 @@ KINDS = {
 }
 """Kind of change → the parts that it can't do without."""
 
+FACTORS = (
+    ("down", "up"),
+    *((f"{half}_b", f"{half}_a") for half in ("hada_w1", "hada_w2")),
+    *((f"{side}_b", f"{side}_a") for side in ("lokr_w1", "lokr_w2")),
+)
+"""Parts that are multiplied: as many rows as the other has columns."""
+
 
 def make_plan(
     header: Header,
@@ -87,7 +97,9 @@ def make_plan(
             _sort_out(plan, name, place)
             continue
         layer = Place(place.layer, "", place.is_flat, place.in_second)
-        grouped[layer][place.part] = name
+        taken = grouped[layer].setdefault(place.part, name)
+        if taken != name:
+            plan.dropped[name] = f"{taken} already says this of the same layer"
         plan.styles.add(place.style)
     has_second = any(place.in_second for place in grouped)
     for place, parts in grouped.items():
@@ -185,14 +197,9 @@ def incomplete(infos: Mapping[str, Any]) -> str:
 
 def misfit(infos: Mapping[str, TensorInfo], target: Row, shapes: Shapes | None) -> str:
     """Why the parts don't go together or with the network; empty when they do."""
-    if any(not info.shape for part, info in infos.items() if part != "alpha"):
-        return "it has a single number for a matrix"
-    if "down" in infos:
-        ranks = infos["down"].shape[0], _columns(infos["up"].shape)
-        if ranks[0] != ranks[1]:
-            return f"its ranks differ: down has {ranks[0]}, up has {ranks[1]}"
-    if shapes is None:
-        return ""
+    problem = _mismatch(infos)
+    if problem or shapes is None:
+        return problem
     wanted = [shapes[str(weight_of(each, shapes))] for each in target.targets]
     rows, columns = sum(shape[0] for shape in wanted), wanted[0][1:]
     made = change_shape(infos)
@@ -200,7 +207,37 @@ def misfit(infos: Mapping[str, TensorInfo], target: Row, shapes: Shapes | None) 
         made[0] != rows or _product(made[1:]) != _product(columns)
     ):
         return f"it changes {_told(made)} where the model has {_told((rows, *columns))}"
+    if "magnitude" in infos and len(columns) > 1:
+        return "DoRA on a convolution isn't supported"
     return _bias_misfit(infos, target, shapes, rows)
+
+
+def _mismatch(infos: Mapping[str, TensorInfo]) -> str:
+    """Why the parts don't go together, whatever the network."""
+    if any(not info.shape for part, info in infos.items() if part != "alpha"):
+        return "it has a single number for a matrix"
+    for part, other in FACTORS:
+        if part in infos and other in infos:
+            ranks = infos[part].shape[0], _columns(infos[other].shape)
+            if ranks[0] != ranks[1]:
+                return (
+                    f"its ranks differ: {part} has {ranks[0]}, {other} has {ranks[1]}"
+                )
+            if not ranks[0] or min(len(infos[p].shape) for p in (part, other)) < 2:
+                return f"its {part} and {other} aren't matrices"
+    if "weight" in infos and "down" in infos:
+        sizes = [_product(change_shape(infos) or ()), _product(infos["weight"].shape)]
+        if sizes[0] != sizes[1]:
+            return f"its LoRA changes {sizes[0]} numbers, its difference {sizes[1]}"
+    if "magnitude" in infos and _scales_inputs(infos):
+        return "its DoRA scales inputs, which isn't supported"
+    return ""
+
+
+def _scales_inputs(infos: Mapping[str, TensorInfo]) -> bool:
+    """Whether a DoRA's magnitude is one number for each column, not for each row."""
+    shape = infos["magnitude"].shape
+    return len(shape) > 1 and shape[0] == 1 != infos["up"].shape[0]
 
 
 def _bias_misfit(
@@ -264,17 +301,31 @@ class Alphas:
         """What the layer's ``up`` is multiplied by."""
         if "alpha" in infos:
             return 1.0
-        rank = infos["down"].shape[0] if "down" in infos else self.config.get("r")
-        alpha = self.config.get("lora_alpha", self.config.get("alpha"))
-        patterns = self.config.get("alpha_pattern") or {}
-        for pattern, value in patterns.items():
-            ends = (target, layer)
-            if any(e == pattern or e.endswith(f".{pattern}") for e in ends):
-                alpha = value
+        ranks = [infos[part].shape[0] for part, _ in FACTORS if part in infos]
+        rank = ranks[0] if ranks else self._of("rank_pattern", target, layer, "r")
+        alpha = self._of("alpha_pattern", target, layer, "lora_alpha", "alpha")
         if not isinstance(alpha, int | float) or not isinstance(rank, int) or rank < 1:
+            return 1.0
+        if not math.isfinite(alpha):
             return 1.0
         is_root = bool(self.config.get("use_rslora"))
         return float(alpha) / (rank**0.5 if is_root else rank)
+
+    def _of(self, patterns: str, target: str, layer: str, *keys: str) -> Any:
+        """Of the first pattern that fits, as peft chooses it; else of the first key."""
+        listed = self.config.get(patterns)
+        for pattern, value in listed.items() if isinstance(listed, Mapping) else ():
+            if any(_fits(pattern, name) for name in (target, layer)):
+                return value
+        return next((self.config[key] for key in keys if key in self.config), None)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    """Whether ``name`` or its end is as the pattern says."""
+    try:
+        return re.match(rf"(.*\.)?({pattern})$", name) is not None
+    except re.error:
+        return False
 
 
 def read_alphas(file: Path, header: Header) -> Alphas:
@@ -293,7 +344,7 @@ def read_alphas(file: Path, header: Header) -> Alphas:
         beside = file.with_name("adapter_config.json")
         if file.name == "adapter_model.safetensors" and beside.is_file():
             return Alphas(dict(json.loads(beside.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise UnreadableFile(
             f"can't read the settings that belong to {file}: {error}"
         ) from error
