@@ -15,8 +15,8 @@ ARGS ?=
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check --quiet \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-# Two files of tests at once, each of which computes on one core, in their order.
-TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
+# Two tests at once, each of which computes on one core.
+TOGETHER := -n 2 --dist loadfile
 READY := $(VENV)/ready
 READY_DEV := $(VENV)/ready-dev
 

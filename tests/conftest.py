@@ -22,12 +22,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files of the demo models, which take minutes each: at the end no
-    worker waits for one of them."""
-    items.sort(key=lambda item: item.get_closest_marker("demo") is None)
-
-
 def pytest_collection_finish() -> None:
     """Leave what the imports made out of every later collection of garbage, which
     would look at it for half a second each time."""

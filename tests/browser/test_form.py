@@ -142,7 +142,8 @@ def test_a_page_that_still_loads_takes_no_words_that_it_would_overwrite(
         held.append(route)
 
     page.route("**/gradio_api/run/predict*", hold)
-    page.goto(app.url)
+    with page.expect_request("**/gradio_api/run/predict*"):
+        page.goto(app.url)
     prompt = page.locator("#field-prompt textarea")
     with pytest.raises(Error, match="intercepts pointer events"):
         prompt.click(timeout=1000)

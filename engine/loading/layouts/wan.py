@@ -112,8 +112,6 @@ def _inner_name(name: str) -> str:
 
 def _transformer_config(shapes: Shapes) -> dict[str, Any]:
     width, in_channels, *patch = shapes["patch_embedding.weight"]
-    if width % HEAD_WIDTH:
-        raise ValueError(f"{width} isn't a number of heads")
     embedder = "condition_embedder"
     image = shapes.get(f"{embedder}.image_embedder.norm1.weight")
     positions = shapes.get(f"{embedder}.image_embedder.pos_embed")
