@@ -13,12 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.catalogue import all_models
-from engine.errors import UserError
+from engine.errors import MissingWeights, UserError
 from engine.family import ModelVariant, WeightFile
 from engine.loading import hub
 from engine.loading.download import MIB, may_download
 from engine.loading.notes import SUMS, find_note, noted_digest
-from engine.loading.weights import absent_weights, file_places, folder_places
+from engine.loading.weights import (
+    absent_weights,
+    file_places,
+    find_weights,
+    folder_places,
+)
 from engine.settings import Settings
 
 Choose = Callable[[ModelVariant], Mapping[str, WeightFile]]
@@ -45,7 +50,7 @@ class Stock:
     @property
     def is_shipped(self) -> bool:
         """Whether it comes with the app."""
-        return self.variant.hub is None and not self.variant.files
+        return _is_shipped(self.variant)
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,17 @@ def stock_of(variant: ModelVariant, settings: Settings, choose: Choose) -> Stock
     files = tuple(_files_of(variant, settings))
     try:
         missing = _missing(variant, settings, choose(variant))
+        if _is_shipped(variant):
+            find_weights(variant, settings)
+    except MissingWeights:
+        missing = ("its files",)
     except UserError as error:  # a broken index
         missing = (str(error),)
-    stock = Stock(variant, files, _size(files), missing)
-    if stock.is_shipped and variant.folder and not files:
-        return replace(stock, missing=("its files",))
-    return stock
+    return Stock(variant, files, _size(files), missing)
+
+
+def _is_shipped(variant: ModelVariant) -> bool:
+    return variant.hub is None and not variant.files
 
 
 def verify(stock: Stock, count: Callable[[int], None]) -> Verdict:

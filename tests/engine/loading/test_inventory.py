@@ -131,6 +131,14 @@ def test_what_comes_with_the_app_is_checked_by_its_list_of_hashes(settings):
     assert verdict.damaged == ()
 
 
+def test_a_part_of_what_comes_with_the_app_is_not_enough(settings):
+    variant = replace(get_variant("wan-demo"), folder="shipped")
+    folder = write_layout(settings.root / "ckpts/shipped")
+    assert stock(variant, settings).missing == ()
+    next(folder.rglob("*.safetensors")).unlink()
+    assert stock(variant, settings).missing == ("its files",)
+
+
 def test_deleting_leaves_what_another_model_needs(hub, place):
     settings, folder = place
     get(ONE, settings)
