@@ -27,6 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
 
 from demo.codec import replicated_conv
 from demo.kind import Given, Pin, Text
+from demo.passing import pass_colours
 from demo.text import TEXT_WIDTH, make_tokenizer
 from demo.vae import Stage
 
@@ -39,9 +40,9 @@ CLIP_LENGTH = 77
 LAYERS_SKIPPED = 2
 """The pipeline takes the language model's states before so many last layers."""
 VAE_PARTS = (
-    (Stage(1, 128, 128, 2e-3), 60.0),
-    (Stage(17, 128, 24, 1.5e-3), 380.0),
-    (Stage(33, 256, 3, 8e-4), 180.0),
+    (Stage(1, 128, 64, 1e-3), 60.0),
+    (Stage(17, 128, 12, 1e-3), 480.0),
+    (Stage(33, 256, 2, 6e-4), 300.0),
 )
 DENOISER_SECONDS = 600.0
 GIVEN = Given(first=0.5)
@@ -54,7 +55,7 @@ def make_vae() -> AutoencoderKLHunyuanVideo:
 
     Groups are few, for each loses its mean.
     """
-    return AutoencoderKLHunyuanVideo(
+    vae = AutoencoderKLHunyuanVideo(
         latent_channels=LATENT_CHANNELS,
         block_out_channels=(16, 32, 64, 144),
         layers_per_block=1,
@@ -62,6 +63,8 @@ def make_vae() -> AutoencoderKLHunyuanVideo:
         mid_block_add_attention=False,
         scaling_factor=1.0,
     )
+    pass_colours(vae)
+    return vae
 
 
 def make_transformer() -> HunyuanVideoTransformer3DModel:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import HunyuanVideoPipeline
+from torch.nn import functional as F
 
 from demo import hyvideo
 from demo.kind import Text
@@ -66,3 +67,17 @@ def test_the_noise_level_is_that_of_the_frames_which_are_not_given(transformer):
         hyvideo.velocity(transformer, noisy, given, text),
         hyvideo.velocity(transformer, noisy, torch.full((1, 1), 0.5), text),
     )
+
+
+@torch.no_grad()
+def test_an_untrained_vae_passes_colours_on():
+    torch.manual_seed(0)
+    vae = hyvideo.make_vae()
+    patches = torch.rand(2, 3, 1, 4, 4) * 2 - 1
+    video = F.interpolate(patches, (5, 128, 128))
+    rebuilt = hyvideo.decode(vae, hyvideo.encode(vae, video)[0])
+    alike = [
+        torch.corrcoef(torch.stack([wanted.flatten(), made.flatten()]))[0, 1]
+        for wanted, made in zip(video.unbind(1), rebuilt.unbind(1), strict=True)
+    ]
+    assert sum(alike) / 3 > 0.5
