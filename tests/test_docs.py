@@ -129,7 +129,7 @@ def test_every_licence_is_documented_with_its_limits() -> None:
 def _size(variant: ModelVariant) -> str:
     if variant.hub or variant.files:
         return f"{variant.gigabytes:.0f} GB"
-    is_there = (PROJECT / "ckpts" / variant.folder).is_dir()
+    is_there = (PROJECT / "ckpts" / variant.folder / "model_index.json").is_file()
     return "comes with the code" if is_there else "not trained yet"
 
 
