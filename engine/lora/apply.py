@@ -30,8 +30,12 @@ from engine.settings import Settings
 if TYPE_CHECKING:
     from engine.lora.canonical import Canonical
 
-NOISE = re.compile(r"(?:^|[^a-z])(high|low)(?:[ _.-]?noise)?(?:[^a-z]|$)")
-"""In the names of LoRAs that come in pairs, one for each of two transformers."""
+NOISE = re.compile(
+    r"(?:^|[^a-z])(?:(high|low)(?=$|[ _.-]?(?:noise|lora|model|fp|bf|rank|step|epoch"
+    r"|[vre]?\d))|(hn|ln)(?![a-z]))"
+)
+"""In the names of LoRAs that come in pairs, one for each of two transformers; not in
+those of high angles and low light."""
 
 
 class Engine(Protocol):
@@ -244,12 +248,13 @@ def schedule_of(name: str, multiplier: float | str, phases: int) -> Schedule:
     side = NOISE.search(PurePosixPath(name).stem.lower())
     if side is None or phases != 2:
         return schedule
-    first, *later = (_in_phase(side[1], each) for each in schedule.windows)
+    is_first = (side[1] or side[2]).startswith("h")
+    first, *later = (_in_phase(is_first, each) for each in schedule.windows)
     return Schedule(first.phases, tuple(later))
 
 
-def _in_phase(side: str, window: Schedule) -> Schedule:
+def _in_phase(is_first: bool, window: Schedule) -> Schedule:
     if len(window.phases) > 1:
         return Schedule(window.phases)
     own = window.phases[0]
-    return Schedule((own, (0.0,)) if side == "high" else ((0.0,), own))
+    return Schedule((own, (0.0,)) if is_first else ((0.0,), own))

@@ -150,9 +150,16 @@ def _bias(layer: Layer, parts: Mapping[str, Tensor]) -> Tensor | None:
 
 
 def _scale(layer: Layer, parts: Mapping[str, Tensor], rank: int) -> float:
+    scale = _scalar(parts)
     if "alpha" in parts:
-        return float(parts["alpha"].flatten()[0]) / rank
-    return layer.scale
+        return scale * float(parts["alpha"].flatten()[0]) / rank
+    return scale * layer.scale
+
+
+def _scalar(parts: Mapping[str, Tensor]) -> float:
+    """The number by which LyCORIS multiplies a change while it is trained, where a file
+    has it apart from the change."""
+    return float(parts["scalar"].flatten()[0]) if "scalar" in parts else 1.0
 
 
 def _linear(
@@ -233,7 +240,8 @@ def _factors(layer: Layer, parts: Mapping[str, Tensor]) -> Kronecker | None:
             sides.append(parts[f"{side}_a"] @ right)
             ranks.append(len(right))
     # With both sides whole there is no rank to be scaled by.
-    scale = _scale(layer, parts, ranks[-1]) if ranks else layer.scale
+    plain = _scalar(parts) * layer.scale
+    scale = _scale(layer, parts, ranks[-1]) if ranks else plain
     return Kronecker(sides[0] * scale, sides[1])
 
 

@@ -17,6 +17,7 @@ MATRICES = {
 ENDS = {
     ".alpha": "alpha",
     ".lora_alpha": "alpha",
+    ".scalar": "scalar",
     ".dora_scale": "magnitude",
     ".lora_B.bias": "up_bias",
     ".lora_up.bias": "up_bias",
@@ -50,7 +51,10 @@ PREFIXES = (
     "base_model.model.",
     "model.diffusion_model.",
     "diffusion_model.",
+    "pipe.dit2.",
     "pipe.dit.",
+    "pipe.vace.",
+    "module.",
     "transformer_2.",
     "transformer.",
     "unet.",
@@ -63,7 +67,10 @@ FLAT_PREFIXES = (
     "lora_dit_",
     "lora_transformer_",
     "lycoris_",
+    "Hunyuan_video_I2V_lora_",
 )
+OF_SECOND = ("transformer_2.", "pipe.dit2.")
+"""Prefixes of the layers of a second transformer."""
 
 ENCODERS = ("lora_te", "text_encoder", "text_model.", "te1.", "te2.", "conditioner.")
 """Before the names of text encoders' layers, which no LoRA changes here."""
@@ -98,7 +105,7 @@ def place_of(name: str) -> Place:
     in_second, style = False, "bare names"
     while prefix := next((each for each in PREFIXES if layer.startswith(each)), ""):
         layer = layer.removeprefix(prefix)
-        in_second |= prefix == "transformer_2."
+        in_second |= prefix in OF_SECOND
         style = STYLES.get(prefix, style)
     return Place(layer, part, in_second=in_second, style=style)
 
@@ -107,7 +114,9 @@ STYLES = {
     "base_model.model.": "PEFT",
     "model.diffusion_model.": "ComfyUI",
     "diffusion_model.": "ComfyUI",
+    "pipe.dit2.": "DiffSynth",
     "pipe.dit.": "DiffSynth",
+    "pipe.vace.": "DiffSynth",
     "transformer_2.": "diffusers",
     "transformer.": "diffusers",
     "unet.": "diffusers",

@@ -65,6 +65,9 @@ KINDS = {
 }
 """Kind of change → the parts that it can't do without."""
 
+NUMBERS = ("alpha", "scalar")
+"""Parts that scale all others."""
+
 FACTORS = (
     ("down", "up"),
     *((f"{half}_b", f"{half}_a") for half in ("hada_w1", "hada_w2")),
@@ -188,7 +191,7 @@ def incomplete(infos: Mapping[str, Any]) -> str:
             pair = {f"{side}_a", f"{side}_b"}
             if side not in infos and not pair <= infos.keys():
                 return f"its LoKr is incomplete: {side} is missing"
-    if not infos.keys() - {"alpha", "magnitude"}:
+    if not infos.keys() - {*NUMBERS, "magnitude"}:
         return "it has a scale and nothing to be scaled"
     if "magnitude" in infos and "down" not in infos:
         return "DoRA is supported on LoRA only"
@@ -214,8 +217,21 @@ def misfit(infos: Mapping[str, TensorInfo], target: Row, shapes: Shapes | None) 
 
 def _mismatch(infos: Mapping[str, TensorInfo]) -> str:
     """Why the parts don't go together, whatever the network."""
-    if any(not info.shape for part, info in infos.items() if part != "alpha"):
-        return "it has a single number for a matrix"
+    return _miscount(infos) or _misproduct(infos) or _missum(infos)
+
+
+def _miscount(infos: Mapping[str, TensorInfo]) -> str:
+    """Where a number should be many, or many should be one."""
+    for part, info in infos.items():
+        if part in NUMBERS and _product(info.shape) != 1:
+            return f"its {part} isn't one number"
+        if part not in NUMBERS and not info.shape:
+            return "it has a single number for a matrix"
+    return ""
+
+
+def _misproduct(infos: Mapping[str, TensorInfo]) -> str:
+    """Why what is multiplied can't be."""
     for part, other in FACTORS:
         if part in infos and other in infos:
             ranks = infos[part].shape[0], _columns(infos[other].shape)
@@ -225,6 +241,13 @@ def _mismatch(infos: Mapping[str, TensorInfo]) -> str:
                 )
             if not ranks[0] or min(len(infos[p].shape) for p in (part, other)) < 2:
                 return f"its {part} and {other} aren't matrices"
+    return ""
+
+
+def _missum(infos: Mapping[str, TensorInfo]) -> str:
+    """Why what changes one weight together doesn't."""
+    if "hada_w1_a" in infos and change_shape(infos) != _second_half(infos):
+        return "the two halves of its LoHa have different sizes"
     if "weight" in infos and "down" in infos:
         sizes = [_product(change_shape(infos) or ()), _product(infos["weight"].shape)]
         if sizes[0] != sizes[1]:
@@ -232,6 +255,11 @@ def _mismatch(infos: Mapping[str, TensorInfo]) -> str:
     if "magnitude" in infos and _scales_inputs(infos):
         return "its DoRA scales inputs, which isn't supported"
     return ""
+
+
+def _second_half(infos: Mapping[str, TensorInfo]) -> tuple[int, ...]:
+    """Of a LoHa's change, by its second half."""
+    return (infos["hada_w2_a"].shape[0], *infos["hada_w2_b"].shape[1:])
 
 
 def _scales_inputs(infos: Mapping[str, TensorInfo]) -> bool:

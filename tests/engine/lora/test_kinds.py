@@ -58,6 +58,42 @@ def test_pefts_kinds_give_what_peft_gives(put_on, kind, prefix):
     assert torch.equal(run(network, compute), plain)
 
 
+@pytest.mark.parametrize("kind", ["LoHa", "LoKr", "LoKr, whole sides"])
+def test_lycoris_scalar_multiplies_a_change(put_on, kind):
+    network, compute = wan()
+    _, tensors = trained(network, peft_kinds()[kind])
+    layers = {name.rpartition(".")[0] for name in tensors}
+    scalars = {f"{layer}.scalar": torch.tensor(0.25) for layer in layers}
+    with put_on(network, "wan-demo", (tensors, 0.25)):
+        quarter = run(network, compute)
+    with put_on(network, "wan-demo", ({**tensors, **scalars}, 1.0)) as given:
+        result = run(network, compute)
+    assert given.warnings == []
+    assert float((result - run(network, compute)).abs().max()) > 0.001
+    assert float((result - quarter).abs().max()) <= CLOSE
+
+
+def test_a_loha_of_two_ranks_is_the_product_of_its_halves(put_on):
+    network, compute = wan()
+    layer = "blocks.0.attn1.to_q"
+    rows, columns = network.get_submodule(layer).weight.shape
+    sizes = {"w1_a": (rows, 2), "w1_b": (2, columns)}
+    sizes |= {"w2_a": (rows, 3), "w2_b": (3, columns)}
+    generator = torch.Generator().manual_seed(1)
+    parts = {
+        name: torch.randn(size, generator=generator) * 0.3
+        for name, size in sizes.items()
+    }
+    changed = copy.deepcopy(network)
+    first, second = (parts[f"w{i}_a"] @ parts[f"w{i}_b"] for i in (1, 2))
+    changed.get_submodule(layer).weight.data += first * second
+    named = {f"{layer}.hada_{name}": tensor for name, tensor in parts.items()}
+    with put_on(network, "wan-demo", (named, 1.0)):
+        result = run(network, compute)
+    assert float((result - run(network, compute)).abs().max()) > 0.001
+    assert float((result - run(changed, compute)).abs().max()) <= CLOSE
+
+
 def test_dora_in_kohyas_names(put_on):
     network, compute = wan()
     config = LoraConfig(r=4, lora_alpha=8, use_dora=True, target_modules=["to_v"])

@@ -7,6 +7,7 @@ import pytest
 from engine.errors import UnreadableFile
 from engine.loading.header import Header, TensorInfo
 from engine.lora.names import names_of
+from engine.lora.parts import place_of
 from engine.lora.plan import Alphas, make_plan, read_alphas
 
 NAMES = names_of("wan")
@@ -71,10 +72,23 @@ def test_what_says_the_same_of_a_layer_once_more_is_reported(second):
         {"lora_A.weight": (1, 8), "lora_B.weight": (8,)},
         {"hada_w1_a": (8, 2), "hada_w1_b": (3, 8)}
         | {"hada_w2_a": (8, 2), "hada_w2_b": (2, 8)},
+        {"hada_w1_a": (8, 2), "hada_w1_b": (2, 8)}
+        | {"hada_w2_a": (6, 2), "hada_w2_b": (2, 8)},
         {"lokr_w1": (2, 2), "lokr_w2_a": (4, 2), "lokr_w2_b": (3, 4)},
+        {**LORA, "alpha": (0,)},
+        {**LORA, "scalar": (2,)},
         {**LORA, "diff": (8, 7)},
     ],
-    ids=["no rank", "a row", "LoHa", "LoKr", "a difference of another size"],
+    ids=[
+        "no rank",
+        "a row",
+        "LoHa",
+        "LoHa's halves",
+        "LoKr",
+        "no alpha",
+        "two scalars",
+        "a difference of another size",
+    ],
 )
 def test_factors_that_do_not_go_together_are_left_out(parts):
     made = plan(of_layer(parts))
@@ -107,3 +121,27 @@ def test_settings_nested_too_deeply_are_refused_in_a_sentence(tmp_path):
         header = Header({}, {"lora_adapter_metadata": metadata})
         with pytest.raises(UnreadableFile, match="can't read the settings"):
             read_alphas(tmp_path / "a.safetensors", header)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "style", "in_second"),
+    [
+        ("pipe.dit.", "DiffSynth", False),
+        ("pipe.dit2.", "DiffSynth", True),
+        ("pipe.vace.", "DiffSynth", False),
+        ("module.", "bare names", False),
+        ("base_model.model.module.", "PEFT", False),
+    ],
+)
+def test_what_stands_before_a_layers_name_is_taken_off(prefix, style, in_second):
+    place = place_of(f"{prefix}{LAYER}.lora_A.weight")
+    assert (place.layer, place.part) == (LAYER, "down")
+    assert (place.style, place.in_second) == (style, in_second)
+
+
+def test_the_names_of_hunyuans_own_trainer_are_read():
+    name = "Hunyuan_video_I2V_lora_double_blocks_0_img_attn_qkv.lora_down.weight"
+    place = place_of(name)
+    found = names_of("hyvideo").find(place.layer, is_flat=place.is_flat)
+    wanted = tuple(f"transformer_blocks.0.attn.to_{each}" for each in "qkv")
+    assert wanted in [row.targets for row in found]
