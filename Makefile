@@ -50,7 +50,7 @@ test: lint browser
 	--ignore tests/ltx_video/test_demo.py \
 	--deselect tests/test_commands.py::test_ltx_script_makes_a_video
 
-bench: $(READY_DEV)
+bench: $(READY_DEV) browser
 	for file in bench/cpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done
 
 bench-gpu: $(READY_DEV)
