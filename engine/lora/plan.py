@@ -51,8 +51,8 @@ class Plan:
     for_other: list[str] = field(default_factory=list)
     """Tensors that are for the model's other transformer."""
     styles: set[str] = field(default_factory=set)
-    taken: set[str] = field(default_factory=set)
-    """Layers of the network that are changed."""
+    taken: set[tuple[str, bool]] = field(default_factory=set)
+    """Layers of the network that are changed, and whether of the second one."""
 
     @property
     def matched(self) -> list[str]:
@@ -144,13 +144,14 @@ def _match(
         return
     infos = {part: tensors[name] for part, name in parts.items()}
     problem = incomplete(infos) or misfit(infos, target, shapes)
-    if plan.taken & set(target.targets):
+    changed = {(each, place.in_second) for each in target.targets}
+    if plan.taken & changed:
         problem = "another tensor in the file changes the same layer"
     if problem:
         plan.dropped |= dict.fromkeys(parts.values(), problem)
         return
     scale = alphas.scale(target.targets[0], place.layer, infos)
-    plan.taken |= set(target.targets)
+    plan.taken |= changed
     plan.layers.append(Layer(place.layer, parts, target, scale))
 
 

@@ -20,9 +20,9 @@ SHAPES = {
 LORA = {"lora_A.weight": (4, 8), "lora_B.weight": (8, 4)}
 
 
-def plan(tensors, alphas=None):
+def plan(tensors, alphas=None, which="any"):
     infos = {name: TensorInfo("F32", shape) for name, shape in tensors.items()}
-    return make_plan(Header(infos), NAMES, SHAPES, alphas=alphas)
+    return make_plan(Header(infos), NAMES, SHAPES, alphas=alphas, which=which)
 
 
 def of_layer(parts, layer=LAYER):
@@ -137,6 +137,22 @@ def test_what_stands_before_a_layers_name_is_taken_off(prefix, style, in_second)
     place = place_of(f"{prefix}{LAYER}.lora_A.weight")
     assert (place.layer, place.part) == (LAYER, "down")
     assert (place.style, place.in_second) == (style, in_second)
+
+
+def test_a_file_for_two_transformers_is_used_whole():
+    for_both = {
+        f"{network}.{LAYER}.{part}": shape
+        for network in ("transformer", "transformer_2")
+        for part, shape in LORA.items()
+    }
+    made = plan(for_both)
+    assert len(made.matched) == len(for_both)
+    assert not made.dropped
+    alone = plan(for_both, which="only")
+    assert len(alone.matched) == len(LORA)
+    assert set(alone.dropped.values()) == {
+        "it is for a second transformer, which the model doesn't have"
+    }
 
 
 def test_the_names_of_hunyuans_own_trainer_are_read():
