@@ -18,7 +18,7 @@ from app.ui.queue_card import QueueCard
 from app.ui.services import Services
 from engine.catalogue import all_models
 
-REDRAW_SECONDS = 0.7
+REDRAW_SECONDS = 1.0
 HEADER = """
 <header class="top">
   <span class="brand"><i></i>wgp</span>
