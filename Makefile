@@ -52,6 +52,7 @@ test: lint browser
 
 bench: $(READY_DEV) browser
 	for file in bench/cpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done
+	$(PY) -m tests.browser.click_to_video
 
 bench-gpu: $(READY_DEV)
 	for file in bench/gpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done

@@ -1,5 +1,5 @@
 """Seconds from a click on Generate to a video that plays on the page, for wan-demo's
-default video: ``python -m bench.cpu_click_to_video``. Needs Chromium.
+default video: ``python -m tests.browser.click_to_video``. Needs Chromium.
 
 A person who types a prompt gives the app some seconds, in which it loads the model; so
 does this. Without them the first video waits for that.
