@@ -27,7 +27,7 @@ from engine.queue.supervisor import Supervisor
 from engine.queue.worker import main as worker_main
 from engine.request import GenerationRequest
 from engine.settings import Settings
-from engine.validate import MOST_JSON_BYTES, accept, check, read_json
+from engine.validate import accept, check, read_json, read_start
 
 ALL_DONE, SOME_FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
 
@@ -69,8 +69,7 @@ def read_requests(
     ``UnreadableFile``, or ``RequestError`` with every problem of every request.
     """
     try:
-        with file.open("rb") as opened:
-            content = opened.read(MOST_JSON_BYTES + 1)
+        content = read_start(file)
     except OSError as error:
         raise UnreadableFile(f"can't read {file}: {error.strerror}") from error
     if content.startswith(b"PK"):

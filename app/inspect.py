@@ -22,7 +22,7 @@ from engine.loading.inspection import inspect_weights
 from engine.media.metadata import read_request
 from engine.queue.zip_reader import BROKEN
 from engine.settings import Settings
-from engine.validate import MOST_JSON_BYTES, read_json
+from engine.validate import read_json, read_start
 
 USABLE, REFUSED = 0, 2
 
@@ -93,8 +93,7 @@ def _is_queue(file: Path) -> bool:
 def _is_index(file: Path) -> bool:
     """Whether it says which files a checkpoint in parts has."""
     try:
-        with file.open("rb") as opened:
-            data = read_json(opened.read(MOST_JSON_BYTES + 1), file.name)
+        data = read_json(read_start(file), file.name)
     except (OSError, UserError):
         return False
     return isinstance(data, dict) and "weight_map" in data

@@ -78,6 +78,13 @@ def check(
     return request
 
 
+def read_start(file: Path) -> bytes:
+    """The content of ``file``, of a huge one only so much that ``read_json`` refuses
+    it. Raises ``OSError``."""
+    with file.open("rb") as opened:
+        return opened.read(MOST_JSON_BYTES + 1)
+
+
 def read_json(text: str | bytes, name: str) -> object:
     """What ``text`` holds; ``name`` says what it is, for the error.
 
