@@ -1,4 +1,4 @@
-"""What the step cache saves and what it changes, on the demo model with its defaults:
+"""What the step cache saves and what it changes, on the demo model in 20 steps:
 ``python -m bench.cpu_step_cache [--count N] [--judge]``.
 
 For each threshold: how many times fewer the transformer is called, and the video's PSNR
@@ -31,6 +31,7 @@ from engine.sampling.step_cache import DEFAULT_THRESHOLD, Calls, steps_forecast
 from engine.settings import Settings
 
 MODEL = "wan-demo"
+STEPS = 20
 COLUMNS = (
     *("cache", "threshold", "calls", "fewer", "PSNR mean", "lowest", "s/video"),
     "right",
@@ -113,12 +114,11 @@ class Made:
         self.seconds = seconds
 
     def row(self, name: str, threshold: float, plain: Made) -> str:
-        steps = get_variant(MODEL).defaults["num_inference_steps"]
-        done = [each.asked - each.forecast or steps for each in self.calls]
+        done = [each.asked - each.forecast or STEPS for each in self.calls]
         each = [psnr(*pair) for pair in zip(self.clips, plain.clips, strict=True)]
         return (
             f"| {name} | {threshold or ''} | {mean(done):.1f} | "
-            f"{steps / mean(done):.2f}× | {mean(each):.1f} dB | {min(each):.1f} dB | "
+            f"{STEPS / mean(done):.2f}× | {mean(each):.1f} dB | {min(each):.1f} dB | "
             f"{self.seconds:.1f} |"
         )
 
@@ -127,7 +127,9 @@ def run(model: LoadedModel, captions: Sequence[str], cache: Cache) -> Made:
     clips, calls, began = [], [], time.perf_counter()
     for seed, caption in enumerate(captions):
         with cache() as counted:
-            clips.append(make_video(model, caption, seed=seed))
+            clips.append(
+                make_video(model, caption, seed=seed, num_inference_steps=STEPS)
+            )
         calls.append(counted)
     return Made(clips, calls, (time.perf_counter() - began) / len(captions))
 
