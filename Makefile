@@ -42,13 +42,10 @@ check: export OMP_NUM_THREADS = 1
 check: lint
 	$(PY) -m pytest -q -m "not demo and not browser and not gpu" $(TOGETHER)
 
-# The tests of ltxv-demo join when its weights are in the repository, and those that
-# are marked untrained when theirs are.
+# Tests that are marked untrained join when the weights they need are in the repository.
 test: export OMP_NUM_THREADS = 1
 test: lint browser
-	$(PY) -m pytest -q -m "not gpu and not untrained" $(TOGETHER) \
-	--ignore tests/ltx_video/test_demo.py \
-	--deselect tests/test_commands.py::test_ltx_script_makes_a_video
+	$(PY) -m pytest -q -m "not gpu and not untrained" $(TOGETHER)
 
 bench: $(READY_DEV) browser
 	for file in bench/cpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done

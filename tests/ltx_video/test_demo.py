@@ -91,6 +91,7 @@ def test_the_start_image_is_the_first_frame(model, settings, clip):
     assert decibels(made[0], clip[0]) >= 28
 
 
+@pytest.mark.untrained
 def test_the_end_image_is_the_last_frame(model, settings, clip):
     media = settings.media
     media.mkdir(parents=True, exist_ok=True)
@@ -105,6 +106,7 @@ def test_the_end_image_is_the_last_frame(model, settings, clip):
     assert decibels(made[-1], clip[-1]) >= 28
 
 
+@pytest.mark.untrained
 def test_a_clip_pinned_in_the_middle_is_shown_there(model, settings, clip):
     media = settings.media
     media.mkdir(parents=True, exist_ok=True)
