@@ -31,6 +31,9 @@ UNKNOWN = 0.04
 """How often a word is replaced by the unknown word, so that free text does no harm."""
 
 
+ALIKE = {"still": 2.0, "spinning": 2.0}
+"""Motions that are taken for one another are drawn so many times as often."""
+
 WORDS = 32
 """So many tokens are read; no caption has more."""
 
@@ -192,6 +195,7 @@ class Batches:
         self.given = denoiser.kind.GIVEN
         self.captioner = Captioner(denoiser, seed)
         self.rng = random.Random(seed)
+        self.weights = torch.tensor([ALIKE.get(s.motion, 1.0) for s in data.scenes])
 
     def draw(self) -> Batch:
         """Two thirds at the default size, the rest at the others."""
@@ -201,7 +205,7 @@ class Batches:
         latents = self.data.sizes[size]
         # As many pixels whatever the size.
         count = round(self.count * (default / size) ** 2)
-        chosen = torch.randint(len(latents), (count,))
+        chosen = torch.multinomial(self.weights, count, replacement=True)
         ids, mask = self.captioner([self.data.scenes[i] for i in chosen.tolist()])
         device = latents.device
         chosen = chosen.to(device)
