@@ -12,6 +12,7 @@ from engine.loading.header import read_header
 from engine.loading.weights import find_weights
 from engine.lora.files import find_lora
 from engine.lora.names import base_of, names_of, phases_of
+from engine.lora.plan import Which
 from engine.lora.report import describe, width_of
 from engine.lora.schedule import ScheduleError, parse_schedule
 from engine.request import GenerationRequest, Lora
@@ -45,14 +46,17 @@ def lora_problems(
 
 def _problem(lora: Lora, variant: ModelVariant, settings: Settings) -> str:
     """Empty when nothing is wrong."""
+    phases = len(phases_of(variant))
     try:
         schedule = parse_schedule(lora.multiplier)
-        schedule.check_phases(len(phases_of(variant)))
+        schedule.check_phases(phases)
     except ScheduleError as error:
         return f"its multiplier {error}"
     try:
         file = find_lora(lora.name, variant.family, settings)
-        refusal = describe(file, variant.family).refusal
+        # With one phase there is one transformer.
+        which: Which = "only" if phases == 1 else "any"
+        refusal = describe(file, variant.family, which).refusal
         return refusal or _other_size(file, variant, settings)
     except UserError as error:
         return str(error)

@@ -75,9 +75,9 @@ class LoraReport:
         )
 
 
-def describe(file: Path, family: str | None = None) -> LoraReport:
+def describe(file: Path, family: str | None = None, which: Which = "any") -> LoraReport:
     """What ``file`` is for ``family``, or for the family that knows most of it, by its
-    header alone.
+    header alone. ``which`` is "only" for a model that has one transformer.
 
     Raises ``UnreadableFile`` for a file that isn't a LoRA in safetensors.
     """
@@ -88,7 +88,7 @@ def describe(file: Path, family: str | None = None) -> LoraReport:
         if names is None:
             title = get_family(family).title
             raise UnreadableFile(f"{title} takes no LoRAs")
-        plan = make_plan(header, names, alphas=alphas)
+        plan = make_plan(header, names, which=which, alphas=alphas)
         return report_of(file, header, plan, family)
     plans = {
         each: make_plan(header, names, alphas=alphas)

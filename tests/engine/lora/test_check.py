@@ -79,6 +79,15 @@ def test_phases_that_a_pair_of_transformers_has_not_are_refused(
     )
 
 
+def test_a_file_for_a_second_transformer_alone_needs_a_model_with_two(
+    put, refusal, accept_every_licence
+):
+    name = put(tensors=written(make_lora(wan()[0]), "transformer_2."))
+    said = refusal(name)
+    assert "it is for a second transformer, which the model doesn't have" in said
+    assert refusal(name, model="wan2.2-t2v-a14b") == ""
+
+
 def test_another_familys_file_is_refused_with_its_name(put, refusal):
     changes = in_authors_names("hyvideo", make_lora(hunyuan()[0]))
     name = put(tensors=written(changes, "diffusion_model."))
