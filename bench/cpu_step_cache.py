@@ -53,9 +53,7 @@ def main() -> None:
     scenes, captions = scene_captions(options.count, full_caption, seed=4)
     judge = load_judge(JUDGE) if options.judge else None
     plain = run(model, captions, lambda: nullcontext(Calls()))
-    print(
-        "| cache | threshold | calls | fewer | PSNR mean | lowest | s/video | right |"
-    )
+    print(f"| {' | '.join(COLUMNS)} |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, threshold, cache in caches(model, only_default=options.only_default):
         made = plain if name == "none" else run(model, captions, cache)
