@@ -13,9 +13,11 @@ from torch.nn import functional as F
 
 from demo.scenes import ATTRIBUTES, Attributes
 
-SIZE = 80
-FRAMES = 11
-"""The judge sees every third frame of 33, scaled to 80 × 80."""
+SIZE = 96
+FRAMES, COLOURED = 33, 3
+"""The judge sees 33 frames in grey, scaled to 96 × 96: of fewer, a thing that spins can
+look as one at rest. The first, the middle one and the last are also seen in colour."""
+CHANNELS = FRAMES + 3 * COLOURED
 
 
 class Judge(nn.Module):
@@ -23,7 +25,7 @@ class Judge(nn.Module):
 
     def __init__(self, attributes: Attributes = ATTRIBUTES) -> None:
         super().__init__()
-        widths = [3 * FRAMES, 64, 96, 128, 192]
+        widths = [CHANNELS, 64, 96, 128, 192]
         layers: list[nn.Module] = []
         for inner, outer in itertools.pairwise(widths):
             layers += [
@@ -36,7 +38,7 @@ class Judge(nn.Module):
             ]
         self.body = nn.Sequential(*layers)
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(widths[-1] * 25, len(v)) for name, v in attributes.items()}
+            {name: nn.Linear(widths[-1] * 36, len(v)) for name, v in attributes.items()}
         )
 
     def forward(self, seen: Tensor) -> dict[str, Tensor]:
@@ -48,13 +50,19 @@ class Judge(nn.Module):
 def look(clips: Tensor) -> Tensor:
     """What the judge sees of uint8 clips (clips, frames, h, w, 3).
 
-    Returns uint8 (clips, 33, 80, 80).
+    Returns uint8 (clips, 42, 96, 96).
     """
+    return torch.cat([_look(part) for part in clips.split(32)])
+
+
+def _look(clips: Tensor) -> Tensor:
     count, frames = clips.shape[:2]
     chosen = torch.linspace(0, frames - 1, FRAMES).round().long().to(clips.device)
     picked = clips[:, chosen].permute(0, 1, 4, 2, 3).flatten(0, 1).float()
     small = F.interpolate(picked, (SIZE, SIZE), mode="bilinear", antialias=True)
-    return small.round().to(torch.uint8).reshape(count, -1, SIZE, SIZE)
+    small = small.unflatten(0, (count, FRAMES))
+    coloured = small[:, :: (FRAMES - 1) // (COLOURED - 1)].flatten(1, 2)
+    return torch.cat([small.mean(2), coloured], 1).round().to(torch.uint8)
 
 
 def normalise(seen: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ VAE_PARTS = (
     (Stage(17, 160, 16, 1.5e-3), 240.0),
     (Stage(33, 256, 6, 8e-4), 552.0),
 )
-DENOISER_SECONDS = 700.0
+DENOISER_SECONDS = 1050.0
 GIVEN = Given(first=0.2, counts=(1, 1, 2), others=0.3, noise=0.15)
 """With noise as ``LTXConditionPipeline`` adds it."""
 FLEXIBLE = True

@@ -4,6 +4,7 @@ import torch
 
 from demo.evaluate import score
 from demo.judge import (
+    CHANNELS,
     FRAMES,
     SIZE,
     Judge,
@@ -15,14 +16,15 @@ from demo.judge import (
 from demo.scenes import split_scenes
 
 
-def test_it_sees_the_first_and_the_last_frame():
+def test_it_sees_every_frame_in_grey_and_three_in_colour():
     clips = torch.zeros(1, 33, 64, 64, 3, dtype=torch.uint8)
-    clips[:, 0] = 50
-    clips[:, -1] = 200
+    clips[0] = torch.arange(33).view(33, 1, 1, 1)
+    clips[:, -1] = torch.tensor([30, 60, 90])
     seen = look(clips)
-    assert seen.shape == (1, 3 * FRAMES, SIZE, SIZE)
-    assert (seen[0, :3] == 50).all()
-    assert (seen[0, -3:] == 200).all()
+    assert seen.shape == (1, CHANNELS, SIZE, SIZE)
+    grey, coloured = seen[0, :FRAMES, 0, 0].tolist(), seen[0, FRAMES:, 0, 0].tolist()
+    assert grey == [*range(32), 60]
+    assert coloured == [0, 0, 0, 16, 16, 16, 30, 60, 90]
 
 
 def test_it_reads_the_same_after_saving(tmp_path):
