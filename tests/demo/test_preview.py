@@ -5,13 +5,13 @@ from torch.nn import functional as F
 
 from demo.clips import sample_clips
 from demo.codec import to_model
-from demo.kind import get_kind
+from demo.kind import KINDS, get_kind
 from demo.render import render
 from demo.scenes import Scene
 from engine.sampling.preview import linear_preview, load_factors
 from engine.settings import PROJECT
 
-SHIPPED = sorted(p.name for p in (PROJECT / "ckpts" / "demo").iterdir() if p.is_dir())
+SHIPPED = [kind for kind in KINDS if (PROJECT / "ckpts" / "demo" / kind).is_dir()]
 
 
 @torch.no_grad()

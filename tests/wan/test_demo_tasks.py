@@ -99,14 +99,12 @@ def test_the_less_strength_the_more_is_kept_of_a_source_video(done, clip):
     assert decibels(little, clip) > decibels(much, clip) + 4
 
 
-@untrained
 def test_the_start_image_is_the_first_frame(done, clip):
     made, trial = done("wan-demo-i2v", "start image")
     assert decibels(made, clip, trial.kept) >= 28
     assert seen(made) == SCENE
 
 
-@untrained
 def test_what_moves_is_said_by_the_prompt_and_not_by_the_start_image(
     resident, settings, clip
 ):
@@ -121,7 +119,6 @@ def test_what_moves_is_said_by_the_prompt_and_not_by_the_start_image(
     assert column(made[-1], 0) > column(made[0], 0) + 0.1
 
 
-@untrained
 def test_start_and_end_image_are_the_first_and_the_last_frame(done, clip):
     made, trial = done("wan-demo-i2v", "start and end image")
     assert decibels(made[0], clip[0]) >= 28

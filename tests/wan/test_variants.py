@@ -7,6 +7,7 @@ OFFERED = [variant for variant in VARIANTS if variant.is_offered]
 def test_ids_say_version_task_and_size():
     assert [variant.id for variant in OFFERED] == [
         "wan-demo",
+        "wan-demo-i2v",
         "wan2.1-t2v-1.3b",
         "wan2.1-t2v-14b",
         "wan2.1-t2v-14b-int8",
