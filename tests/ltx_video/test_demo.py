@@ -65,7 +65,7 @@ def test_colours_are_those_of_the_prompt(model, judge):
             model,
             f"a {s.colour} cube spinning on sand at day",
             seed=seed,
-            num_frames=17,
+            num_frames=9,
         )
         for seed, s in enumerate(scenes)
     ]

@@ -70,5 +70,6 @@ def test_every_model_names_factors_for_its_vae(variant):
         pytest.skip("a family of another test")
     name = variant.preview
     factors = load_factors(PROJECT / variant.family / "previews", name)
-    channels = CHANNELS[variant.folder if name == "demo" else name]
+    folder = variant.base_folder or variant.folder
+    channels = CHANNELS[folder if name == "demo" else name]
     assert factors.shape == (2, channels + 1, 3)
