@@ -39,7 +39,7 @@ def judge():
 
 
 def test_colours_are_those_of_the_prompt(model, judge):
-    scenes = [Scene("cube", colour, "sand", "day", "spinning") for colour in COLOURS]
+    scenes = [Scene("cube", c, "sand", "day", "spinning") for c in COLOURS[::2]]
     clips = [
         make_video(
             model,
@@ -50,7 +50,7 @@ def test_colours_are_those_of_the_prompt(model, judge):
         )
         for seed, s in enumerate(scenes)
     ]
-    assert score(judge, torch.stack(clips), scenes)["colour"] >= 87.5
+    assert score(judge, torch.stack(clips), scenes)["colour"] == 100
 
 
 def test_everything_in_the_prompt_is_there(model, judge):
@@ -70,5 +70,7 @@ def test_the_start_image_is_the_first_frame(model, settings):
     drawn = sample_clips([SCENE], 1, torch.Generator().manual_seed(3))
     clip = render(drawn, 256, 256)[0]
     trial = trials_of(model.variant)["start image"](clip, SCENE, Shelf(settings.media))
-    made = make_video(model, trial.prompt, settings=settings, seed=1, **trial.media)
+    made = make_video(
+        model, trial.prompt, settings=settings, seed=1, num_frames=9, **trial.media
+    )
     assert decibels(made[:1], clip) >= 28

@@ -59,7 +59,7 @@ def saved(frame: torch.Tensor, folder, name: str) -> str:
 
 
 def test_colours_are_those_of_the_prompt(model, judge):
-    scenes = [Scene("cube", colour, "sand", "day", "spinning") for colour in COLOURS]
+    scenes = [Scene("cube", c, "sand", "day", "spinning") for c in COLOURS[::2]]
     clips = [
         make_video(
             model,
@@ -69,7 +69,7 @@ def test_colours_are_those_of_the_prompt(model, judge):
         )
         for seed, s in enumerate(scenes)
     ]
-    assert score(judge, torch.stack(clips), scenes)["colour"] >= 87.5
+    assert score(judge, torch.stack(clips), scenes)["colour"] == 100
 
 
 def test_everything_in_the_prompt_is_there(model, judge):

@@ -58,7 +58,7 @@ def test_still_things_stay(model):
 
 
 def test_colours_are_those_of_the_prompt(model, judge):
-    scenes = [Scene("cube", colour, "sand", "day", "spinning") for colour in COLOURS]
+    scenes = [Scene("cube", c, "sand", "day", "spinning") for c in COLOURS[::2]]
     clips = [
         make_video(
             model,
@@ -68,7 +68,7 @@ def test_colours_are_those_of_the_prompt(model, judge):
         )
         for seed, s in enumerate(scenes)
     ]
-    assert score(judge, torch.stack(clips), scenes)["colour"] >= 87.5
+    assert score(judge, torch.stack(clips), scenes)["colour"] == 100
 
 
 def test_night_is_darker_than_day(model):
@@ -142,7 +142,12 @@ def test_guidance_leads_away_from_the_negative_prompt(model, judge):
 
 def test_previews_look_like_the_video(model):
     request = accept(
-        {"model": "wan-demo", "prompt": "a red ball on snow at day", "seed": 1},
+        {
+            "model": "wan-demo",
+            "prompt": "a red ball on snow at day",
+            "seed": 1,
+            **QUICK,
+        },
         folder=None,
         settings=Settings(gpu="cpu"),
     )
