@@ -29,7 +29,7 @@ from demo.scenes import split_scenes
 from demo.text import make_tokenizer
 from demo.trainer import Trainer, replacing
 
-POOL, HELD_OUT = 1024, 32
+POOL, HELD_OUT, MEASURED = 1024, 32, 96
 BATCH = 256
 BAKE = denoiser.Schedule(batch=BATCH, lr=2e-4, seconds=50.0, warmup=20)
 BAKED_GUIDANCE = 3.0
@@ -95,12 +95,9 @@ def train_vae(trainer: Trainer) -> bool:
 
 @torch.no_grad()
 def measure_latents(kind: Kind, model: nn.Module, pool: Tensor) -> None:
-    """Note the mean and deviation of each latent channel in the VAE itself."""
-    means = [
-        kind.encode(model, codec.to_model(clip[None]))[0].float() for clip in pool[:96]
-    ]
-    latents = torch.cat(means).transpose(0, 1).flatten(1)
-    kind.set_latent_scale(model, latents.mean(1), latents.std(1))
+    """Note the scale of the latents in the VAE itself."""
+    clips = [codec.to_model(clip[None]) for clip in pool[:MEASURED]]
+    kind.set_latent_scale(model, clips)
 
 
 def make_denoiser(kind: Kind, device: str, *, fast: bool = False) -> denoiser.Denoiser:
