@@ -18,6 +18,8 @@ from engine.progress import Progress
 from engine.settings import PROJECT, Settings
 
 pytestmark = pytest.mark.demo
+UNTRAINED = pytest.mark.untrained
+ONE, TWO = "ltxv-demo", "ltxv-demo-multiscale"
 
 SCENE = Scene("ball", "red", "grass", "day", "left")
 
@@ -27,7 +29,7 @@ def settings(tmp_path_factory):
     return Settings(root=tmp_path_factory.mktemp("root"), gpu="cpu")
 
 
-@pytest.fixture(scope="module", params=["ltxv-demo", "ltxv-demo-multiscale"])
+@pytest.fixture(scope="module", params=[ONE, TWO])
 def model(request, settings):
     resident = ResidentModel(settings)
     yield resident.get(get_variant(request.param), Progress("test"))
@@ -59,7 +61,12 @@ def saved(frame: torch.Tensor, folder, name: str) -> str:
 def test_colours_are_those_of_the_prompt(model, judge):
     scenes = [Scene("cube", colour, "sand", "day", "spinning") for colour in COLOURS]
     clips = [
-        make_video(model, f"a {s.colour} cube spinning on sand at day", seed=seed)
+        make_video(
+            model,
+            f"a {s.colour} cube spinning on sand at day",
+            seed=seed,
+            num_frames=17,
+        )
         for seed, s in enumerate(scenes)
     ]
     assert score(judge, torch.stack(clips), scenes)["colour"] >= 87.5
@@ -91,7 +98,9 @@ def test_the_start_image_is_the_first_frame(model, settings, clip):
     assert decibels(made[0], clip[0]) >= 28
 
 
-@pytest.mark.untrained
+@pytest.mark.parametrize(
+    "model", [ONE, pytest.param(TWO, marks=UNTRAINED)], indirect=True
+)
 def test_the_end_image_is_the_last_frame(model, settings, clip):
     media = settings.media
     media.mkdir(parents=True, exist_ok=True)
@@ -106,7 +115,9 @@ def test_the_end_image_is_the_last_frame(model, settings, clip):
     assert decibels(made[-1], clip[-1]) >= 28
 
 
-@pytest.mark.untrained
+@pytest.mark.parametrize(
+    "model", [pytest.param(ONE, marks=UNTRAINED), TWO], indirect=True
+)
 def test_a_clip_pinned_in_the_middle_is_shown_there(model, settings, clip):
     media = settings.media
     media.mkdir(parents=True, exist_ok=True)
