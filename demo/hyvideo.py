@@ -8,6 +8,7 @@ that it is clean, also where there is no picture: whether it is, it sees itself.
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
 
+from demo.axes import Axes, pixel_axes
 from demo.codec import replicated_conv
 from demo.kind import Given, Pin, Text
 from demo.passing import pass_colours
 from demo.text import TEXT_WIDTH, make_tokenizer
-from demo.vae import Stage
+from demo.vae import LATENT_NOISE, Stage
 
-LATENT_CHANNELS = 16
+LATENT_CHANNELS = 8
+"""Half of the real model's: a token of 16 would be wider than what passes it on."""
 SIZES = (256,)
+MEASURED = 16
+"""So many clips tell the scale of the latents."""
 TEXT_LENGTH = 32
 """What comes after is masked, so that the length makes no difference."""
 CLIP_LENGTH = 77
@@ -73,10 +78,10 @@ def make_transformer() -> HunyuanVideoTransformer3DModel:
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         patch_size=4,
-        num_attention_heads=5,
+        num_attention_heads=6,
         attention_head_dim=64,
         num_layers=1,
-        num_single_layers=7,
+        num_single_layers=4,
         num_refiner_layers=1,
         rope_axes_dim=(16, 24, 24),
         guidance_embeds=False,
@@ -209,22 +214,36 @@ def _faded(before: Tensor, piece: Tensor, overlap: int) -> Tensor:
     return torch.cat([mixed.to(piece.dtype), piece[:, :, count:]], 2)
 
 
+def set_latent_scale(vae: Any, clips: list[Tensor]) -> None:
+    """Turn the latents to axes that show alike. The VAE has one factor for all channels
+    alone, so that it is done by its outermost convolutions, which are of single
+    points."""
+    axes = pixel_axes(
+        lambda clip: encode(vae, clip)[0],
+        lambda latents: decode(vae, latents),
+        clips[:MEASURED],
+    )
+    turn_latents(vae, axes)
+
+
 @torch.no_grad()
-def set_latent_scale(vae: Any, mean: Tensor, deviation: Tensor) -> None:
-    """Whiten the latents. The VAE has one factor for all channels alone, so that it is
-    done by its outermost convolutions, which are of single points."""
+def turn_latents(vae: Any, axes: Axes) -> None:
+    """Make the VAE's latents those along ``axes``. Their variance is no longer known,
+    and becomes that of the training's noise."""
     into, out = vae.quant_conv, vae.post_quant_conv
-    into.weight[:LATENT_CHANNELS] /= deviation.view(-1, 1, 1, 1, 1)
-    into.bias[:LATENT_CHANNELS] -= mean
-    into.bias[:LATENT_CHANNELS] /= deviation
-    into.bias[LATENT_CHANNELS:] -= 2 * deviation.log()
-    out.bias.add_((out.weight * mean.view(1, -1, 1, 1, 1)).sum((1, 2, 3, 4)))
-    out.weight.mul_(deviation.view(1, -1, 1, 1, 1))
+    back = torch.linalg.inv(axes.turn.double()).to(axes.turn)
+    weight, bias = into.weight[:LATENT_CHANNELS], into.bias[:LATENT_CHANNELS]
+    weight.copy_(torch.einsum("oi,i...->o...", axes.turn, weight))
+    bias.copy_(axes.turn @ (bias - axes.mean))
+    into.weight[LATENT_CHANNELS:] = 0.0
+    into.bias[LATENT_CHANNELS:] = 2 * math.log(LATENT_NOISE)
+    out.bias += (out.weight * axes.mean.view(1, -1, 1, 1, 1)).sum((1, 2, 3, 4))
+    out.weight.copy_(torch.einsum("oi...,ij->oj...", out.weight, back))
 
 
 def latent_scale(vae: Any) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each latent channel, (1, channels, 1, 1, 1): its latents
-    are white."""
+    """Mean and deviation of each latent channel, (1, channels, 1, 1, 1): they are
+    scaled as they are to be."""
     shape = (1, LATENT_CHANNELS, 1, 1, 1)
     return torch.zeros(shape, device=vae.device), torch.ones(shape, device=vae.device)
 

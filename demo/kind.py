@@ -75,7 +75,10 @@ class Kind(Protocol):
     def decode(self, vae: Any, latents: Tensor) -> Tensor:
         """Videos of latents on the VAE's own scale, not clamped."""
 
-    def set_latent_scale(self, vae: Any, mean: Tensor, deviation: Tensor) -> None: ...
+    def set_latent_scale(self, vae: Any, clips: list[Tensor]) -> None:
+        """Measure the latents of ``clips`` (1, 3, frames, h, w) and note their scale in
+        the VAE itself."""
+
     def latent_scale(self, vae: Any) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each latent channel, (1, channels, 1, 1, 1)."""
 

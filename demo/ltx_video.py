@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5Config, T5EncoderModel
 
+from demo.axes import moments
 from demo.codec import stacked_conv
 from demo.kind import Given, Pin, Text
 from demo.text import TEXT_WIDTH, embed_padded
@@ -154,7 +155,8 @@ def decode(vae: AutoencoderKLLTXVideo, latents: Tensor) -> Tensor:
     return vae.decoder(latents)
 
 
-def set_latent_scale(vae: Any, mean: Tensor, deviation: Tensor) -> None:
+def set_latent_scale(vae: Any, clips: list[Tensor]) -> None:
+    mean, deviation = moments(lambda clip: encode(vae, clip)[0], clips)
     vae.latents_mean.copy_(mean)
     vae.latents_std.copy_(deviation)
 

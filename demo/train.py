@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import random
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from demo.scenes import split_scenes
 from demo.text import make_tokenizer
 from demo.trainer import Trainer, replacing
 
-POOL, HELD_OUT = 1024, 32
+POOL, HELD_OUT, MEASURED = 1024, 32, 96
 BATCH = 256
 BAKE = denoiser.Schedule(batch=BATCH, lr=2e-4, seconds=50.0, warmup=20)
 BAKED_GUIDANCE = 3.0
@@ -79,28 +80,67 @@ def train_vae(trainer: Trainer) -> bool:
         )
         spent = clock.spent()
         keep()
-        decibels = vae.psnr(vae.reconstruct(codec_of(kind, ema), held), held)
-        trainer.log(
-            f"held-out PSNR {decibels.mean():.2f} dB, worst {decibels.min():.2f} dB"
-        )
+        trainer.log(f"held-out PSNR {quality(kind, ema, held)}")
         if spent < edge:
             return False
     measure_latents(kind, ema, pool)
-    with replacing(vae_folder(trainer)) as folder:
-        ema.to(torch.bfloat16).save_pretrained(folder)
-    rebuilt = vae.reconstruct(codec_of(kind, ema.float()), held[:6])
-    strip(torch.cat([held[:6], rebuilt], 2), trainer.state / "vae.png")
+    save_vae(trainer, ema, held)
     return True
+
+
+def train_decoder(trainer: Trainer, seconds: float) -> bool:
+    """The VAE's decoder alone, further: its latents, and what was trained on them, stay
+    as they are. True when it is done."""
+    kind, spent = trainer.kind, trainer.spent("decoder")
+    if spent >= seconds:
+        return True
+    model = load_vae(trainer).requires_grad_(False)
+    ema = vae.copy_of(model)
+    model.decoder.requires_grad_(True)
+    trainer.load("decoder", model.decoder, ema.decoder)
+    train, held_out = split_scenes()
+    held = resized(trainer.clips(held_out, HELD_OUT, seed=1)[0], kind.SIZES[0])
+    pool = resized(trainer.clips(train, POOL, seed=200 + int(spent))[0], kind.SIZES[0])
+    clock = Clock(spent, seconds, trainer.until)
+    stage, _ = kind.VAE_PARTS[-1]
+    trainer.log(f"decoder: held-out PSNR {quality(kind, ema, held)}")
+    vae.run_stage(
+        codec_of(kind, model),
+        ema,
+        replace(stage, lr=stage.lr / 2),
+        pool,
+        clock=clock,
+        total=seconds,
+        log=trainer.log,
+    )
+    trainer.save("decoder", model.decoder, ema.decoder)
+    trainer.done("decoder", clock.spent())
+    trainer.log(f"decoder: held-out PSNR {quality(kind, ema, held)}")
+    if clock.spent() < seconds:
+        return False
+    save_vae(trainer, ema, held)
+    return True
+
+
+def quality(kind: Kind, model: nn.Module, held: Tensor) -> str:
+    """How well a VAE keeps clips that it wasn't trained on."""
+    decibels = vae.psnr(vae.reconstruct(codec_of(kind, model), held), held)
+    return f"{decibels.mean():.2f} dB, worst {decibels.min():.2f} dB"
+
+
+def save_vae(trainer: Trainer, model: Any, held: Tensor) -> None:
+    """In diffusers' layout and bfloat16, with a picture of what it makes of clips."""
+    with replacing(vae_folder(trainer)) as folder:
+        model.to(torch.bfloat16).save_pretrained(folder)
+    rebuilt = vae.reconstruct(codec_of(trainer.kind, model.float()), held[:6])
+    strip(torch.cat([held[:6], rebuilt], 2), trainer.state / "vae.png")
 
 
 @torch.no_grad()
 def measure_latents(kind: Kind, model: nn.Module, pool: Tensor) -> None:
-    """Note the mean and deviation of each latent channel in the VAE itself."""
-    means = [
-        kind.encode(model, codec.to_model(clip[None]))[0].float() for clip in pool[:96]
-    ]
-    latents = torch.cat(means).transpose(0, 1).flatten(1)
-    kind.set_latent_scale(model, latents.mean(1), latents.std(1))
+    """Note the scale of the latents in the VAE itself."""
+    clips = [codec.to_model(clip[None]) for clip in pool[:MEASURED]]
+    kind.set_latent_scale(model, clips)
 
 
 def make_denoiser(kind: Kind, device: str, *, fast: bool = False) -> denoiser.Denoiser:
@@ -277,11 +317,20 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", choices=["vae"], help="this part alone")
+    parser.add_argument(
+        "--decoder",
+        type=float,
+        metavar="SECONDS",
+        help="only train the decoder of a trained VAE on, for so long in all",
+    )
     options = parser.parse_args()
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     kind = get_kind(options.model)
     trainer = Trainer(kind, options.state, options.minutes, options.device)
+    if options.decoder is not None:
+        train_decoder(trainer, options.decoder)
+        return
     if not train_vae(trainer) or options.only == "vae":
         return
     model = load_vae(trainer)

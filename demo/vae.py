@@ -125,12 +125,13 @@ def run_stage(
     log: Callable[[str], None] = print,
     keep: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train until the clock is over; calls ``keep`` every minute.
+    """Train what isn't frozen until the clock is over; calls ``keep`` every minute.
 
     The learning rate warms up over 60 steps and follows a cosine over ``total``
     seconds, of which this stage is a part.
     """
-    optimizer = make_optimizer(list(codec.vae.parameters()))
+    trained = [p for p in codec.vae.parameters() if p.requires_grad]
+    optimizer = make_optimizer(trained)
     generator = torch.Generator().manual_seed(int(clock.elapsed * 10))
     kept = last = time.time()
     step = 0
@@ -140,7 +141,7 @@ def run_stage(
             group["lr"] = rate
         loss = loss_of(crops(pool, stage, generator), codec)
         loss.backward()
-        nn.utils.clip_grad_norm_(codec.vae.parameters(), 0.5)
+        nn.utils.clip_grad_norm_(trained, 0.5)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         # A call that goes on has an average already.

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import UMT5Config, UMT5EncoderModel
 
+from demo.axes import moments
 from demo.codec import flat_conv, stacked_conv
 from demo.kind import Given, Pin, Text
 from demo.text import TEXT_WIDTH, embed_padded
@@ -177,7 +178,8 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     return unpatchify(torch.cat(decoded, 2), patch_size=vae.config.patch_size)
 
 
-def set_latent_scale(vae: Any, mean: Tensor, deviation: Tensor) -> None:
+def set_latent_scale(vae: Any, clips: list[Tensor]) -> None:
+    mean, deviation = moments(lambda clip: encode(vae, clip)[0], clips)
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=deviation.tolist())
 
 

@@ -10,7 +10,9 @@ from diffusers import (
 from torch.nn import functional as F
 
 from demo import hyvideo, ltx_video, wan
+from demo.axes import Axes
 from demo.codec import replicated_conv, to_model, to_uint8
+from demo.vae import LATENT_NOISE
 
 
 def tiny_vae(*, is_residual: bool) -> AutoencoderKLWan:
@@ -110,7 +112,9 @@ def test_the_quick_form_of_hunyuans_encoder_is_the_same_network(frames):
 @torch.no_grad()
 def test_the_quick_form_of_hunyuans_decoder_makes_the_vaes_own_pieces(latent_frames):
     vae, quick = tiny_hunyuan_vae(), hyvideo.quicken(tiny_hunyuan_vae())
-    latents = torch.randn(2, 16, latent_frames, 4, 6, dtype=torch.double)
+    latents = torch.randn(
+        2, hyvideo.LATENT_CHANNELS, latent_frames, 4, 6, dtype=torch.double
+    )
     wanted = vae.decode(latents).sample
     torch.testing.assert_close(hyvideo.decode(quick, latents), wanted)
 
@@ -135,18 +139,18 @@ def test_a_convolution_over_repeated_borders_has_its_gradients(stride):
 
 
 @torch.no_grad()
-def test_white_latents_of_hunyuan_decode_as_the_raw_ones_did():
+def test_turned_latents_of_hunyuan_decode_as_the_raw_ones_did():
     vae = tiny_hunyuan_vae()
     video = torch.rand(1, 3, 5, 32, 32, dtype=torch.double) * 2 - 1
-    mean, log_variance = hyvideo.encode(vae, video)
+    mean, _ = hyvideo.encode(vae, video)
     rebuilt = vae.decode(mean).sample
-    flat = mean.transpose(0, 1).flatten(1)
-    centre, deviation = flat.mean(1), flat.std(1)
-    hyvideo.set_latent_scale(vae, centre, deviation)
-    white, narrowed = hyvideo.encode(vae, video)
-    flat = white.transpose(0, 1).flatten(1)
-    torch.testing.assert_close(flat.mean(1), torch.zeros_like(centre))
-    torch.testing.assert_close(flat.std(1), torch.ones_like(centre))
-    narrowing = 2 * deviation.log().view(1, 16, 1, 1, 1)
-    torch.testing.assert_close(narrowed, log_variance - narrowing)
-    torch.testing.assert_close(vae.decode(white).sample, rebuilt)
+    torch.manual_seed(0)
+    count = hyvideo.LATENT_CHANNELS
+    turn = torch.randn(count, count, dtype=torch.double) + 3 * torch.eye(count)
+    axes = Axes(torch.randn(count, dtype=torch.double), turn)
+    hyvideo.turn_latents(vae, axes)
+    turned, log_variance = hyvideo.encode(vae, video)
+    centred = (mean - axes.mean.view(1, -1, 1, 1, 1)).transpose(1, -1)
+    torch.testing.assert_close(turned.transpose(1, -1), centred @ turn.T)
+    torch.testing.assert_close(vae.decode(turned).sample, rebuilt)
+    assert log_variance.exp().sqrt().allclose(torch.tensor(LATENT_NOISE).double())

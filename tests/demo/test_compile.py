@@ -15,7 +15,7 @@ from demo.pairs import Pairs
 from demo.task import TASKS, Shown, get_task
 from demo.text import make_tokenizer
 
-SHAPES = {"wan": (48, 3, 4, 4), "ltx_video": (128, 3, 4, 4), "hyvideo": (16, 3, 8, 8)}
+SHAPES = {"wan": (48, 3, 4, 4), "ltx_video": (128, 3, 4, 4), "hyvideo": (8, 3, 8, 8)}
 FORMS = {
     "wan": 1,
     # One noise level for all tokens, or one each.

@@ -42,7 +42,10 @@ def test_prompts_are_embedded_as_the_pipeline_does(text_encoder, tmp_path):
 
 @torch.no_grad()
 def test_masked_words_make_no_difference(transformer):
-    noisy, levels = torch.randn(1, 16, 3, 8, 8), torch.full((1, 1), 0.5)
+    noisy, levels = (
+        torch.randn(1, hyvideo.LATENT_CHANNELS, 3, 8, 8),
+        torch.full((1, 1), 0.5),
+    )
     states, pooled = torch.randn(1, 4, 128), torch.randn(1, 128)
     short = Text(states, torch.ones(1, 4, dtype=torch.long), pooled)
     padded = Text(
@@ -58,7 +61,7 @@ def test_masked_words_make_no_difference(transformer):
 
 @torch.no_grad()
 def test_the_noise_level_is_that_of_the_frames_which_are_not_given(transformer):
-    noisy = torch.randn(1, 16, 3, 8, 8)
+    noisy = torch.randn(1, hyvideo.LATENT_CHANNELS, 3, 8, 8)
     text = Text(
         torch.randn(1, 4, 128), torch.ones(1, 4, dtype=torch.long), torch.randn(1, 128)
     )

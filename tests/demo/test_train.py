@@ -131,3 +131,22 @@ def test_baking_goes_on_from_what_was_baked(tiny, tmp_path, monkeypatch):
     again = load_file(tmp_path / "bake.raw.safetensors")
     assert all(torch.equal(again[name], baked[name]) for name in baked)
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_the_decoder_is_trained_on_alone(tiny, tmp_path, monkeypatch):
+    words = ["train", "hyvideo", "--state", str(tmp_path), "--device", "cpu"]
+    monkeypatch.setattr("demo.trainer.render", noise)
+    monkeypatch.setattr(sys, "argv", [*words, "--only", "vae"])
+    train.main()
+    file = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    before = load_file(file)
+    monkeypatch.setattr(sys, "argv", [*words, "--decoder", "0.5"])
+    train.main()
+    after = load_file(file)
+    changed = {
+        name.split(".")[0]
+        for name in before
+        if not torch.equal(before[name], after[name])
+    }
+    assert changed == {"decoder"}
+    assert (tmp_path / "training.log").read_text().count("decoder: held-out") == 2
