@@ -28,7 +28,7 @@ from demo.trainer import FRAMES, Trainer, replacing
 PARTS, CLIPS = 24, 256
 SECONDS = 260.0
 """No part is begun after so many, the renderer's compilation included."""
-JUDGE_PARTS, JUDGE_SECONDS, JUDGE_CLIPS = 16, 60.0, 512
+JUDGE_PARTS, JUDGE_SECONDS, JUDGE_CLIPS = 16, 90.0, 512
 PINNED_FRAMES = (FRAMES - 1, FRAMES - 1, 8, 16, 24)
 PINNED_CLIPS = (8, 16, 24)
 CLIP_LENGTH = 9

@@ -56,7 +56,7 @@ make_upsampler = None
 
 
 def make_vae() -> AutoencoderKLHunyuanVideo:
-    """As HunyuanVideo's: 8 × 8 × 4 compression into 16 channels.
+    """As HunyuanVideo's: 8 × 8 × 4 compression, into half of its channels.
 
     Groups are few, for each loses its mean.
     """

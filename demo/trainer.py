@@ -27,13 +27,19 @@ RENDER_BATCH = 64
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A path to write to, which then becomes ``target``: a call may be killed in the
-    midst of it, and ``target`` is whole at any moment."""
+    """A path to write to, which then becomes ``target``, a file or a folder: a call may
+    be killed in the midst of it, and ``target`` is never half-written."""
     part = target.with_name(f"{target.name}.part")
-    if part.is_dir():
-        shutil.rmtree(part)
+    old = target.with_name(f"{target.name}.old")
+    for left in (part, old):
+        if left.is_dir():
+            shutil.rmtree(left)
     yield part
+    if target.is_dir():  # a folder takes the place of none that has files
+        target.replace(old)
     part.replace(target)
+    if old.is_dir():
+        shutil.rmtree(old)
 
 
 @dataclass
