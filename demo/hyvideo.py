@@ -49,7 +49,7 @@ VAE_PARTS = (
     (Stage(17, 128, 12, 1e-3), 480.0),
     (Stage(33, 256, 2, 6e-4), 300.0),
 )
-DENOISER_SECONDS = 830.0
+DENOISER_SECONDS = 800.0
 GIVEN = Given(first=0.5)
 FLEXIBLE = False
 make_upsampler = None

@@ -19,7 +19,6 @@ from engine.settings import PROJECT, Settings
 from tests.colours import colours_right
 
 pytestmark = pytest.mark.demo
-UNTRAINED = pytest.mark.untrained
 ONE, TWO = "ltxv-demo", "ltxv-demo-multiscale"
 
 SCENE = Scene("ball", "red", "grass", "day", "left")
@@ -89,9 +88,7 @@ def test_the_start_image_is_the_first_frame(model, settings, clip):
     assert decibels(made[0], clip[0]) >= 28
 
 
-@pytest.mark.parametrize(
-    "model", [ONE, pytest.param(TWO, marks=UNTRAINED)], indirect=True
-)
+@pytest.mark.parametrize("model", [ONE, TWO], indirect=True)
 def test_the_end_image_is_the_last_frame(model, settings, clip):
     media = settings.media
     media.mkdir(parents=True, exist_ok=True)
@@ -106,9 +103,7 @@ def test_the_end_image_is_the_last_frame(model, settings, clip):
     assert decibels(made[-1], clip[-1]) >= 28
 
 
-@pytest.mark.parametrize(
-    "model", [pytest.param(ONE, marks=UNTRAINED), TWO], indirect=True
-)
+@pytest.mark.parametrize("model", [ONE, TWO], indirect=True)
 def test_a_clip_pinned_in_the_middle_is_shown_there(model, settings, clip):
     media = settings.media
     media.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from engine.settings import PROJECT
 CHANNELS = {
     "demo/wan": 48,
     "demo/ltx_video": 128,
-    "demo/hyvideo": 16,
+    "demo/hyvideo": 8,
     "wan2.1": 16,
     "wan2.2": 48,
     "ltxv": 128,
