@@ -101,9 +101,9 @@ def train_decoder(trainer: Trainer, seconds: float) -> bool:
     train, held_out = split_scenes()
     held = resized(trainer.clips(held_out, HELD_OUT, seed=1)[0], kind.SIZES[0])
     pool = resized(trainer.clips(train, POOL, seed=200 + int(spent))[0], kind.SIZES[0])
-    clock = Clock(spent, seconds, trainer.until)
     stage, _ = kind.VAE_PARTS[-1]
     trainer.log(f"decoder: held-out PSNR {quality(kind, ema, held)}")
+    clock = Clock(spent, seconds, trainer.until)
     vae.run_stage(
         codec_of(kind, model),
         ema,

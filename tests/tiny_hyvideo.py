@@ -28,7 +28,8 @@ from transformers import (
 
 from tests.tiny_wan import WORDS
 
-CHANNELS = 16
+CHANNELS, DEMO_CHANNELS = 16, 8
+"""Of the latents: HunyuanVideo's, and the demo model's."""
 WIDTH = 32
 """Of the text embeddings."""
 PICTURE = 24
@@ -43,7 +44,7 @@ def write_tiny_hyvideo(folder: Path, *, seed: int = 0) -> Path:
     """Save a tiny model from text, whose transformer knows a start image too and has
     no embedded guidance, as the demo model has it; returns ``folder``."""
     torch.manual_seed(seed)
-    transformer = make_transformer("token_replace")
+    transformer = make_transformer("token_replace", channels=DEMO_CHANNELS)
     make_pipeline(transformer, starts=1).save_pretrained(folder)
     return folder
 
@@ -71,7 +72,7 @@ def make_pipeline(
     return HunyuanVideoPipeline(
         text_encoder=LlamaModel(llama_config(len(make_tokenizer()))).eval(),
         transformer=transformer,
-        **_other_parts(starts),
+        **_other_parts(starts, transformer.config.out_channels),
     )
 
 
@@ -85,16 +86,16 @@ def make_image_pipeline(
             size={"shortest_edge": PICTURE},
             crop_size={"height": PICTURE, "width": PICTURE},
         ),
-        **_other_parts(STARTS_OF_IMAGE),
+        **_other_parts(STARTS_OF_IMAGE, transformer.config.out_channels),
     )
 
 
-def _other_parts(starts: int) -> dict[str, Any]:
+def _other_parts(starts: int, channels: int) -> dict[str, Any]:
     return {
         "tokenizer": make_tokenizer(starts),
         "tokenizer_2": make_clip_tokenizer(),
         "text_encoder_2": make_clip(),
-        "vae": make_vae(),
+        "vae": make_vae(channels),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=7.0),
     }
 
@@ -179,11 +180,11 @@ def make_clip() -> CLIPTextModel:
 
 
 def make_transformer(
-    kind: Kind | None, *, guidance_embeds: bool = False
+    kind: Kind | None, *, guidance_embeds: bool = False, channels: int = CHANNELS
 ) -> HunyuanVideoTransformer3DModel:
     transformer = HunyuanVideoTransformer3DModel(
-        in_channels=2 * CHANNELS + 1 if kind == "latent_concat" else CHANNELS,
-        out_channels=CHANNELS,
+        in_channels=2 * channels + 1 if kind == "latent_concat" else channels,
+        out_channels=channels,
         num_attention_heads=2,
         attention_head_dim=16,
         num_layers=2,
@@ -198,9 +199,9 @@ def make_transformer(
     return transformer.eval()
 
 
-def make_vae() -> AutoencoderKLHunyuanVideo:
+def make_vae(channels: int = CHANNELS) -> AutoencoderKLHunyuanVideo:
     return AutoencoderKLHunyuanVideo(
-        latent_channels=CHANNELS,
+        latent_channels=channels,
         block_out_channels=(4, 8, 8, 8),
         layers_per_block=1,
         norm_num_groups=2,
