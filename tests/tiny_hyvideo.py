@@ -40,11 +40,13 @@ STARTS_OF_TEXT, STARTS_OF_IMAGE = 2, 3
 Kind = Literal["latent_concat", "token_replace"]
 
 
-def write_tiny_hyvideo(folder: Path, *, seed: int = 0) -> Path:
+def write_tiny_hyvideo(
+    folder: Path, *, seed: int = 0, channels: int = CHANNELS
+) -> Path:
     """Save a tiny model from text, whose transformer knows a start image too and has
     no embedded guidance, as the demo model has it; returns ``folder``."""
     torch.manual_seed(seed)
-    transformer = make_transformer("token_replace", channels=DEMO_CHANNELS)
+    transformer = make_transformer("token_replace", channels=channels)
     make_pipeline(transformer, starts=1).save_pretrained(folder)
     return folder
 

@@ -18,7 +18,7 @@ from engine.settings import Settings
 from engine.validate import accept
 from tests import tiny_wan_rows
 from tests.fakes import register_fake_family
-from tests.tiny_hyvideo import write_tiny_hyvideo
+from tests.tiny_hyvideo import DEMO_CHANNELS, write_tiny_hyvideo
 from tests.tiny_ltx import write_tiny_ltx
 from tests.tiny_wan import write_tiny_wan
 from tests.tiny_wan_rows import write_tiny_row
@@ -26,7 +26,7 @@ from tests.tiny_wan_rows import write_tiny_row
 TINY_WEIGHTS = {
     "wan-demo": write_tiny_wan,
     "ltxv-demo": write_tiny_ltx,
-    "hyvideo-demo": write_tiny_hyvideo,
+    "hyvideo-demo": partial(write_tiny_hyvideo, channels=DEMO_CHANNELS),
     "fake-model": lambda folder: folder,
     **{model: partial(write_tiny_row, model) for model in tiny_wan_rows.WRITERS},
 }
