@@ -28,7 +28,7 @@ from demo.trainer import FRAMES, Trainer, replacing
 PARTS, CLIPS = 24, 256
 SECONDS = 260.0
 """No part is begun after so many, the renderer's compilation included."""
-JUDGE_PARTS, JUDGE_SECONDS, JUDGE_CLIPS = 16, 90.0, 512
+JUDGE_PARTS, JUDGE_SECONDS, JUDGE_CLIPS = 24, 240.0, 512
 PINNED_FRAMES = (FRAMES - 1, FRAMES - 1, 8, 16, 24)
 PINNED_CLIPS = (8, 16, 24)
 CLIP_LENGTH = 9
@@ -101,6 +101,21 @@ def make_part(trainer: Trainer, vae: Any, number: int) -> dict[str, Tensor]:
     for name, at in (("frame at", frame), ("clip at", begin)):
         made[name] = torch.full((len(made["labels"]),), at)
     return made
+
+
+@torch.no_grad()
+def make_judge_alone(trainer: Trainer) -> None:
+    """The judge, from clips that aren't kept."""
+    train, _ = split_scenes()
+    parts = []
+    for number in range(JUDGE_PARTS):
+        clips, drawn = trainer.clips(train, CLIPS, seed=10_000 + number)
+        views = [*turned(clips, drawn)]
+        seen = torch.cat([look(view) for view, _ in views])
+        labels = torch.cat([label_tensor(scenes) for _, scenes in views])
+        parts.append({"seen": seen, "labels": labels.to(seen.device)})
+    trainer.log(f"{len(parts) * CLIPS * 4} clips rendered")
+    make_judge(trainer, parts)
 
 
 def make_judge(trainer: Trainer, parts: list[dict[str, Tensor]]) -> None:

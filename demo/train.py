@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from demo import codec, denoiser, upsampler, vae
 from demo.captions import full_caption
 from demo.clock import Clock
-from demo.dataset import is_saved, load_vae, make_latents, resized, vae_folder
+from demo.dataset import (
+    is_saved,
+    load_vae,
+    make_judge_alone,
+    make_latents,
+    resized,
+    vae_folder,
+)
 from demo.evaluate import scene_captions, score, strip
 from demo.judge import load_judge
 from demo.kind import KINDS, Kind, get_kind
@@ -316,7 +323,7 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--only", choices=["vae"], help="this part alone")
+    parser.add_argument("--only", choices=["vae", "judge"], help="this part alone")
     parser.add_argument(
         "--decoder",
         type=float,
@@ -330,6 +337,9 @@ def main() -> None:
     trainer = Trainer(kind, options.state, options.minutes, options.device)
     if options.decoder is not None:
         train_decoder(trainer, options.decoder)
+        return
+    if options.only == "judge":
+        make_judge_alone(trainer)
         return
     if not train_vae(trainer) or options.only == "vae":
         return

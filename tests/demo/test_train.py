@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from demo import denoiser, hyvideo, train
 from demo.export import export
+from demo.judge import load_judge
 from demo.kind import get_kind
 from demo.vae import Stage
 
@@ -51,8 +52,10 @@ def tiny(monkeypatch):
     monkeypatch.setattr(train, "JUDGED", 4)
     monkeypatch.setattr(train, "JUDGED_TOGETHER", 2)
     monkeypatch.setattr("demo.trainer.RENDER_BATCH", 4)
-    for name, value in {"PARTS": 2, "CLIPS": 4, "JUDGE_CLIPS": 4}.items():
-        monkeypatch.setattr(f"demo.dataset.{name}", value)
+    for name in ("PARTS", "JUDGE_PARTS"):
+        monkeypatch.setattr(f"demo.dataset.{name}", 2)
+    for name in ("CLIPS", "JUDGE_CLIPS"):
+        monkeypatch.setattr(f"demo.dataset.{name}", 4)
     monkeypatch.setattr("demo.dataset.JUDGE_SECONDS", 0.1)
 
 
@@ -131,6 +134,16 @@ def test_baking_goes_on_from_what_was_baked(tiny, tmp_path, monkeypatch):
     again = load_file(tmp_path / "bake.raw.safetensors")
     assert all(torch.equal(again[name], baked[name]) for name in baked)
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_judge_is_trained_alone(tiny, tmp_path, monkeypatch):
+    words = ["train", "hyvideo", "--state", str(tmp_path), "--device", "cpu"]
+    monkeypatch.setattr("demo.trainer.render", noise)
+    monkeypatch.setattr(sys, "argv", [*words, "--only", "judge"])
+    train.main()
+    load_judge(tmp_path / "judge.safetensors")
+    assert not (tmp_path / "vae").exists()
+    assert "judge on held-out renders" in (tmp_path / "training.log").read_text()
 
 
 def test_the_decoder_is_trained_on_alone(tiny, tmp_path, monkeypatch):
