@@ -133,8 +133,7 @@ def train(
         trainer.save("transformer", model, student.average)
         trainer.done("transformer", clock.spent())
 
-    if task.COMPILED:
-        model.compile_repeated_blocks(dynamic=False)
+    model.compile_repeated_blocks(dynamic=False)
     kept = last = time.time()
     step, running = 0, 0.0
     while not clock.is_over():

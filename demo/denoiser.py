@@ -129,11 +129,18 @@ class Teacher:
     guidance: float
 
 
-def flow_loss(denoiser: Denoiser, batch: Batch, teacher: Teacher | None) -> Tensor:
-    """Mean squared error of the predicted velocity of the frames that aren't given."""
+def flow_loss(
+    denoiser: Denoiser,
+    batch: Batch,
+    teacher: Teacher | None = None,
+    *,
+    shift: float = SHIFT,
+) -> Tensor:
+    """Mean squared error of the predicted velocity of the frames that aren't given;
+    ``shift`` moves the drawn noise levels towards noise."""
     x0 = batch.latents
     count = x0.shape[0]
-    sigma = shifted(torch.sigmoid(torch.randn(count, device=x0.device)), SHIFT)
+    sigma = shifted(torch.sigmoid(torch.randn(count, device=x0.device)), shift)
     noise = torch.randn_like(x0)
     noisy = torch.lerp(x0, noise, sigma.view(-1, 1, 1, 1, 1))
     levels = sigma[:, None]

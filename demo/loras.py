@@ -40,8 +40,10 @@ from engine.settings import PROJECT, Settings
 
 BASE = "wan"
 SHIPPED = PROJECT / "ckpts" / "demo" / "loras" / BASE
-RANK = 4
+RANK = 8
 RATE = 1e-3
+SHIFT = 8.0
+"""Of the noise levels that are drawn: a sky or a shape is decided at the highest."""
 JUDGED = 100
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
 SCHEDULES: tuple[float | str, ...] = (1.0, "1,0", 0.0)
@@ -63,7 +65,7 @@ class Effort:
 
 
 EFFORTS = {
-    "cuda": Effort(6, 256, 128, warmup=50, seconds=120.0, judge_seconds=25.0),
+    "cuda": Effort(6, 256, 128, warmup=50, seconds=200.0, judge_seconds=90.0),
     "cpu": Effort(2, 64, 16, warmup=10, seconds=5400.0, judge_seconds=120.0),
 }
 """By the kind of device: a CPU has patience for less."""
@@ -172,9 +174,8 @@ def train(trainer: Trainer, effort: Effort, base: Base, data: Data) -> None:
         ids, mask = captioner([data.scenes[i] for i in chosen.tolist()], wording)
         device = data.latents.device
         latents = data.latents[chosen.to(device)].float()
-        loss = flow_loss(
-            denoiser, Batch(latents, ids.to(device), mask.to(device)), None
-        )
+        batch = Batch(latents, ids.to(device), mask.to(device))
+        loss = flow_loss(denoiser, batch, shift=SHIFT)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()

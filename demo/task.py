@@ -50,8 +50,6 @@ class Task(Protocol):
     """Ways in which the captions leave much out: it is shown."""
     SECONDS: float
     RATE: float
-    COMPILED: bool
-    """Whether compiling pays in so short a training."""
 
     def make_transformer(self, base: Any) -> nn.Module:
         """A new one that begins with the weights of ``base``."""

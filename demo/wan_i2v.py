@@ -28,7 +28,6 @@ WAYS = {"first": 0.45, "both": 0.45, "nothing": 0.1}
 SPARSE: frozenset[str] = frozenset()
 SECONDS = 170.0
 RATE = 4e-4
-COMPILED = True
 FRAMES_TOGETHER = 4
 """That one latent frame holds, but the first."""
 

@@ -28,10 +28,8 @@ BASE = "wan"
 VARIANT = "wan-demo-vace"
 WAYS = {"hole": 0.4, "grey": 0.15, "edges": 0.2, "reference": 0.2, "nothing": 0.05}
 SPARSE = frozenset({"reference", "grey", "edges"})
-SECONDS = 260.0
+SECONDS = 700.0
 RATE = 6e-4
-COMPILED = False
-"""Six forms of its blocks would take minutes to compile."""
 FRAMES_TOGETHER, PIXELS_TOGETHER = 4, 16
 LAYERS = (0, 2, 4)
 """Which of the base's blocks get something added."""

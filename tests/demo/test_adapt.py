@@ -14,6 +14,7 @@ from diffusers import (
     WanPipeline,
     WanTransformer3DModel,
     WanVACEPipeline,
+    WanVACETransformer3DModel,
 )
 from PIL import Image
 
@@ -57,7 +58,8 @@ def clips():
 def tiny(monkeypatch):
     """Sizes and seconds that a processor has patience for."""
     monkeypatch.setattr(wan, "SIZES", (SIZE,))
-    monkeypatch.setattr(WanTransformer3DModel, "compile_repeated_blocks", skip)
+    for transformer in (WanTransformer3DModel, WanVACETransformer3DModel):
+        monkeypatch.setattr(transformer, "compile_repeated_blocks", skip)
     for task in (wan_i2v, wan_vace):
         monkeypatch.setattr(task, "SECONDS", 0.5)
     for name, value in {"BATCH": 2, "JUDGED": 4, "STEPS": 2}.items():
