@@ -26,6 +26,7 @@ from engine.loading.memory import (
     is_out_of_memory,
     out_of_memory_told,
     peak_memory,
+    return_large_blocks,
     watch_peak_memory,
 )
 from engine.loading.resident import ResidentModel
@@ -61,6 +62,9 @@ class Generator:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # It would tell of image processors that need a package which nothing here uses.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        # Huge pages for tensors in main memory: they are faster to come by.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+        return_large_blocks()
         self._settings = settings
         self._resident = ResidentModel(settings)
         self._calls: dict[str, int] = {}

@@ -1,9 +1,11 @@
-"""Running out of memory, told in numbers."""
+"""Memory that is given back, and running out of it, told in numbers."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 GIB = 1 << 30
+
+LARGE = 16 << 20
+"""Bytes from which a block of main memory is the system's again once it is free."""
+
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 @contextmanager
@@ -46,10 +53,30 @@ def is_out_of_memory(error: BaseException) -> bool:
 def empty_caches(device: str) -> None:
     """Give back memory that nothing refers to any more."""
     gc.collect()
+    if malloc_trim := _glibc("malloc_trim"):
+        malloc_trim(0)
     if device.startswith("cuda"):
         import torch
 
         torch.cuda.empty_cache()
+
+
+def return_large_blocks() -> None:
+    """Let blocks of ``LARGE`` bytes go back to the system when they are freed.
+
+    Left to itself, glibc raises that size to that of the largest block freed before, up
+    to 32 MiB. Its heap then keeps what lies between blocks in use, and a job takes the
+    more, the more jobs were before it.
+    """
+    if mallopt := _glibc("mallopt"):
+        mallopt(M_MMAP_THRESHOLD, LARGE)
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """A function of glibc; ``None`` where there is another C library."""
+    if sys.platform != "linux":
+        return None
+    return getattr(ctypes.CDLL(None), name, None)
 
 
 def watch_peak_memory(device: str) -> None:

@@ -1,9 +1,14 @@
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from engine.errors import OutOfMemory
 from engine.loading.memory import free_memory, out_of_memory_told
 from engine.request import GenerationRequest
+from tests.source_tree import ROOT
 
 REQUEST = GenerationRequest(
     model="fake-model", prompt="a", width=640, height=480, num_frames=81
@@ -49,3 +54,46 @@ def test_memory_that_torch_holds_in_reserve_is_free(monkeypatch):
     monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 30)
     monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 10)
     assert free_memory(torch.device("cuda:0")) == 25
+
+
+HEAP = """
+import ctypes, sys
+from pathlib import Path
+from engine.loading.memory import LARGE, return_large_blocks
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+def held():
+    line = next(x for x in Path("/proc/self/status").open() if x.startswith("VmRSS"))
+    return int(line.split()[1]) << 10
+
+def filled(size):
+    block = libc.malloc(size)
+    ctypes.memset(block, 1, size)
+    return block
+
+if sys.argv[1] == "returned":
+    return_large_blocks()
+libc.free(filled(30 << 20))  # by itself, glibc keeps blocks of this size from here on
+before = held()
+blocks = []
+for _ in range(10):
+    blocks.append(filled(LARGE + (1 << 20)))
+    filled(1 << 20)  # stays between two of them
+assert held() - before > 10 * LARGE
+for block in blocks:
+    libc.free(block)
+print(held() - before < 2 * LARGE)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
+def test_large_blocks_go_back_to_the_system_when_they_are_freed():
+    for way, expected in (("returned", "True"), ("kept", "False")):
+        command = [sys.executable, "-c", HEAP, way]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, check=False
+        )
+        assert done.stdout.strip() == expected, done.stderr
