@@ -35,7 +35,7 @@ from typing import Any
 import torch
 
 from bench.clock import now
-from bench.speed_networks import CASES, Case, cut_padding, make
+from bench.speed_networks import CASES, Case, make
 from bench.speed_vae import VAE_WAYS, decoder
 from engine.attention.registry import BACKENDS, prepare, why_not
 from engine.attention.use import machine_of, use_attention
@@ -188,16 +188,6 @@ def forward(network: Any, inputs: dict[str, Any]) -> Callable[[], torch.Tensor]:
     return lambda: network(**inputs, return_dict=False)[0]
 
 
-def ours(case: Case, network: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The network as the app's loader leaves it, and what the app gives it."""
-    if not case.unmasked:
-        return inputs
-    from hyvideo.attention import attend_without_mask
-
-    attend_without_mask(network)
-    return cut_padding(inputs)
-
-
 def run_attention(table: Table, options: argparse.Namespace) -> None:
     from diffusers.models.attention_dispatch import (
         AttentionBackendName,
@@ -230,7 +220,7 @@ def run_forward(table: Table, options: argparse.Namespace) -> None:
     for name, way in WAYS.items():
         if name != "stock" and name not in (options.rows or WAYS):
             continue
-        ready = inputs if name == "stock" else ours(case, network, inputs)
+        ready = inputs if name == "stock" else case.ours(network, inputs)
         try:
             use_attention(pipeline, way.attention, DEVICE)
             apply(way, pipeline)
@@ -273,7 +263,7 @@ def run_caps(table: Table, options: argparse.Namespace) -> None:
     case = CASES[options.case]
     network, inputs = network_and_inputs(case, tiny=options.tiny)
     pipeline = SimpleNamespace(transformer=network)
-    inputs = ours(case, network, inputs)
+    inputs = case.ours(network, inputs)
     use_attention(pipeline, "auto", DEVICE)
     if HAS_GPU:
         compile_blocks(pipeline, Path(gettempdir()) / "wgp-bench")

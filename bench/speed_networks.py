@@ -25,8 +25,9 @@ class Case:
     width: int
     """All three of the latents."""
     inputs: Callable[[Case, Any], dict[str, Any]]
-    unmasked: bool = False
-    """Whether the app cuts the padding of prompts off, and with it the mask."""
+    ours: Callable[[Any, dict[str, Any]], dict[str, Any]] = lambda _, inputs: inputs
+    """What the app gives the network, and does to it, where it cuts the padding of
+    prompts off."""
 
 
 def make(case: Case, *, tiny: bool) -> Any:
@@ -102,7 +103,18 @@ def _masked_text(width: int) -> dict[str, Any]:
     }
 
 
-def cut_padding(inputs: dict[str, Any]) -> dict[str, Any]:
+def _cut_ltx(_network: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    return {**_cut(inputs), "encoder_attention_mask": None}
+
+
+def _cut_hunyuan(network: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    from hyvideo.attention import attend_without_mask
+
+    attend_without_mask(network)
+    return _cut(inputs)
+
+
+def _cut(inputs: dict[str, Any]) -> dict[str, Any]:
     """Only the real tokens of the prompt."""
     text = ("encoder_hidden_states", "encoder_attention_mask")
     return {**inputs, **{name: inputs[name][:, :REAL_TOKENS] for name in text}}
@@ -159,14 +171,13 @@ CASES = {
         "LTXVideoTransformer3DModel",
         LTX_13B,
         TINY_LTX,
-        *(11, 22, 40, _ltx),
+        *(11, 22, 40, _ltx, _cut_ltx),
     ),
     "hunyuan13b": Case(
         "HunyuanVideo 13B, 960 × 544 × 81",
         "HunyuanVideoTransformer3DModel",
         {"guidance_embeds": True},
         TINY_HUNYUAN,
-        *(21, 68, 120, _hunyuan),
-        unmasked=True,
+        *(21, 68, 120, _hunyuan, _cut_hunyuan),
     ),
 }

@@ -23,7 +23,7 @@ from engine.family import LoadedModel, OnPhase, OnStep
 from engine.request import GenerationRequest
 from engine.sampling.phases import announce_phases
 from ltx_video.config import LtxConfig, Pass
-from ltx_video.encode import Conditioning, Pin
+from ltx_video.encode import Conditioning, Pin, Text, without_padding
 from ltx_video.guidance import attention_to_nothing, combine, guidance_at, parts_mask
 from ltx_video.sizes import Size, doubled, first_size, whole_size
 from ltx_video.upsample import upsample
@@ -124,7 +124,9 @@ class _Passes:
         self.pipeline = model.pipeline
         self.transformer = model.pipeline.transformer
         self.device = get_module_execution_device(self.transformer)
-        self.conditioning = conditioning
+        # A CPU gains nothing by it, and keeps to the bits of diffusers' own pipelines.
+        is_cut = self.device.type == "cuda"
+        self.conditioning = without_padding(conditioning) if is_cut else conditioning
         self.request = request
         self.config = config
         self.generator = generator
@@ -241,31 +243,34 @@ class _Passes:
         )
         return velocity, times
 
-    def _call(self, tokens: Tokens, texts: list[Any], times: Tensor) -> Tensor:
+    def _call(self, tokens: Tokens, texts: list[Text], times: Tensor) -> Tensor:
         """Predictions for each of ``texts``."""
         count = len(texts)
-        assert self.request.num_frames and self.request.fps
-        length = self.request.num_frames / self.request.fps
         embeds = torch.cat([text.embeds for text in texts]).to(self.device)
-        masks = [
-            parts_mask(
-                text.mask.to(self.device),
-                tokens.where[0, 0],
-                length,
-                self.conditioning.parts,
-            )
-            for text in texts
-        ]
         with self.transformer.cache_context("cond_uncond"):
             predicted: Tensor = self.transformer(
                 hidden_states=torch.cat([tokens.latents] * count).to(embeds.dtype),
                 encoder_hidden_states=embeds,
                 timestep=torch.cat([times] * count),
-                encoder_attention_mask=_of_dtype(torch.cat(masks), embeds.dtype),
+                encoder_attention_mask=self._mask(tokens, texts, embeds.dtype),
                 video_coords=torch.cat([tokens.where] * count),
                 return_dict=False,
             )[0]
         return predicted
+
+    def _mask(
+        self, tokens: Tokens, texts: list[Text], dtype: torch.dtype
+    ) -> Tensor | None:
+        """Which words the tokens may look at; ``None``: at all of them."""
+        assert self.request.num_frames and self.request.fps
+        length = self.request.num_frames / self.request.fps
+        where, parts = tokens.where[0, 0], self.conditioning.parts
+        masks = [
+            parts_mask(text.mask.to(self.device), where, length, parts)
+            for text in texts
+            if text.mask is not None
+        ]
+        return _of_dtype(torch.cat(masks), dtype) if masks else None
 
     def _unpack(self, latents: Tensor, extra: int, grid: tuple[int, int]) -> Tensor:
         own = latents[:, extra:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,11 +28,12 @@ class Pin:
 
 @dataclass(frozen=True)
 class Text:
-    """Embeddings (1, tokens, channels) of a prompt's parts, one after the other, and
-    their mask (1, tokens)."""
+    """Embeddings of a prompt's parts, one after the other."""
 
     embeds: torch.Tensor
-    mask: torch.Tensor
+    """(1, tokens, channels)."""
+    mask: torch.Tensor | None
+    """Which of them are words, (1, tokens); ``None``: all."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,25 @@ def _embed(model: LoadedModel, prompts: list[str]) -> Text:
         max_sequence_length=model.variant.max_sequence_length,
     )
     return Text(embeds.flatten(0, 1)[None], mask.flatten()[None])
+
+
+def without_padding(conditioning: Conditioning) -> Conditioning:
+    """Its texts as long as the longest of them is without padding, which is at the end:
+    attention without a mask is faster. Parts of a prompt stay as they are."""
+    if conditioning.parts > 1:
+        return conditioning
+    texts = [conditioning.text]
+    if conditioning.negative is not None:
+        texts.append(conditioning.negative)
+    masks = [text.mask for text in texts if text.mask is not None]
+    words = [int(mask.sum()) for mask in masks]
+    longest = max(words)
+    is_even = min(words) == longest
+    text, *negative = [
+        Text(text.embeds[:, :longest], None if is_even else mask[:, :longest])
+        for text, mask in zip(texts, masks, strict=True)
+    ]
+    return replace(conditioning, text=text, negative=negative[0] if negative else None)
 
 
 def _pins(request: GenerationRequest) -> Iterator[Pin]:

@@ -12,7 +12,7 @@ from ltx_video import FAMILY
 from ltx_video import denoise as denoising
 from ltx_video.config import Pass
 from ltx_video.denoise import as_video, make_schedule
-from ltx_video.encode import Pin, in_pieces
+from ltx_video.encode import Pin, in_pieces, without_padding
 from ltx_video.sizes import Size
 from ltx_video.variants import config_of
 from tests.tiny_ltx import CHANNELS
@@ -56,6 +56,23 @@ def test_one_pass_is_diffusers_own_bit_for_bit(model, request_of, guidance_scale
     generator = torch.Generator("cpu").manual_seed(request.seed)
     theirs = diffusers_latents(model, request, generator)
     assert torch.equal(latents_of(model, request), theirs)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_padding_of_prompts_can_be_cut_off(model, request_of, guidance_scale):
+    request = request_of(guidance_scale=guidance_scale, negative_prompt="night")
+    padded = FAMILY.encode(model, request)
+    cut = without_padding(padded)
+    assert cut.text.embeds.shape[1] < 10 < padded.text.embeds.shape[1]
+    is_guided = guidance_scale > 1
+    assert (cut.text.mask is None) != is_guided  # its prompts have unlike lengths
+    if is_guided:
+        assert cut.text.mask.all() and not cut.negative.mask.all()
+    made = [
+        FAMILY.denoise(model, each, request, lambda *_: None, lambda _: None)
+        for each in (padded, cut)
+    ]
+    torch.testing.assert_close(*made, rtol=1e-4, atol=1e-4)
 
 
 def test_given_frames_are_treated_as_diffusers_does(model, request_of, picture):
