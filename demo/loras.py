@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -44,6 +45,9 @@ RANK = 8
 RATE = 1e-3
 SHIFT = 8.0
 """Of the noise levels that are drawn: a sky or a shape is decided at the highest."""
+MULTIPLIERS = (0.6, 1.0)
+"""Drawn anew for each step: what acts in full at the lowest has something to spare at
+1, where another LoRA is stacked on it."""
 JUDGED = 100
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
 SCHEDULES: tuple[float | str, ...] = (1.0, "1,0", 0.0)
@@ -160,6 +164,7 @@ def train(trainer: Trainer, effort: Effort, base: Base, data: Data) -> None:
     file = trainer.state / "lora.raw.safetensors"
     if file.exists():
         set_peft_model_state_dict(transformer, load_file(file), adapter_name="demo")
+    layers = [m for m in transformer.modules() if isinstance(m, BaseTunerLayer)]
     clock = Clock(trainer.spent("lora"), effort.seconds, trainer.until)
     captioner = Captioner(denoiser, seed=int(clock.elapsed))
     wording = partial(caption, wording=training_caption)
@@ -170,6 +175,9 @@ def train(trainer: Trainer, effort: Effort, base: Base, data: Data) -> None:
         rate = RATE * warm * clock.cosine(effort.seconds)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        multiplier = random.uniform(*MULTIPLIERS)
+        for layer in layers:
+            layer.set_scale("demo", multiplier)
         chosen = torch.randint(len(data.latents), (effort.batch,))
         ids, mask = captioner([data.scenes[i] for i in chosen.tolist()], wording)
         device = data.latents.device
