@@ -69,7 +69,7 @@ class Effort:
 
 
 EFFORTS = {
-    "cuda": Effort(6, 256, 128, warmup=50, seconds=200.0, judge_seconds=90.0),
+    "cuda": Effort(6, 256, 128, warmup=50, seconds=200.0, judge_seconds=60.0),
     "cpu": Effort(2, 64, 16, warmup=10, seconds=5400.0, judge_seconds=120.0),
 }
 """By the kind of device: a CPU has patience for less."""
