@@ -81,13 +81,11 @@ def make_part(trainer: Trainer, vae: Any, number: int) -> dict[str, Tensor]:
     """Rendered clips, four ways each: latents, given frames, labels, what the judge
     sees."""
     kind, rng = trainer.kind, random.Random(number)
-    train, _ = split_scenes()
-    clips, drawn = trainer.clips(train, CLIPS, seed=10_000 + number)
     frame, begin = rng.choice(PINNED_FRAMES), rng.choice(PINNED_CLIPS)
-    part: dict[str, list[Tensor]] = {"labels": [], "seen": []}
-    for view, scenes in turned(clips, drawn):
-        part["labels"].append(label_tensor(scenes))
-        part["seen"].append(look(view))
+    part: dict[str, list[Tensor]] = {}
+    for view, known in rendered(trainer, number):
+        for name, tensor in known.items():
+            part.setdefault(name, []).append(tensor)
         for size in kind.SIZES:
             sized = resized(view, size)
             shown = {"latents": sized}
@@ -103,18 +101,24 @@ def make_part(trainer: Trainer, vae: Any, number: int) -> dict[str, Tensor]:
     return made
 
 
+def rendered(
+    trainer: Trainer, number: int
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """The clips of a part in each of the four ways, with their labels and what the
+    judge sees of them."""
+    clips, drawn = trainer.clips(split_scenes()[0], CLIPS, seed=10_000 + number)
+    for view, scenes in turned(clips, drawn):
+        labels = label_tensor(scenes).to(view.device)
+        yield view, {"labels": labels, "seen": look(view)}
+
+
 @torch.no_grad()
 def make_judge_alone(trainer: Trainer) -> None:
     """The judge, from clips that aren't kept."""
-    train, _ = split_scenes()
-    parts = []
-    for number in range(JUDGE_PARTS):
-        clips, drawn = trainer.clips(train, CLIPS, seed=10_000 + number)
-        views = [*turned(clips, drawn)]
-        seen = torch.cat([look(view) for view, _ in views])
-        labels = torch.cat([label_tensor(scenes) for _, scenes in views])
-        parts.append({"seen": seen, "labels": labels.to(seen.device)})
-    trainer.log(f"{len(parts) * CLIPS * 4} clips rendered")
+    parts = [
+        known for number in range(JUDGE_PARTS) for _, known in rendered(trainer, number)
+    ]
+    trainer.log(f"{len(parts) * CLIPS} clips rendered")
     make_judge(trainer, parts)
 
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -164,7 +163,6 @@ def train(trainer: Trainer, effort: Effort, base: Base, data: Data) -> None:
     file = trainer.state / "lora.raw.safetensors"
     if file.exists():
         set_peft_model_state_dict(transformer, load_file(file), adapter_name="demo")
-    layers = [m for m in transformer.modules() if isinstance(m, BaseTunerLayer)]
     clock = Clock(trainer.spent("lora"), effort.seconds, trainer.until)
     captioner = Captioner(denoiser, seed=int(clock.elapsed))
     wording = partial(caption, wording=training_caption)
@@ -175,9 +173,7 @@ def train(trainer: Trainer, effort: Effort, base: Base, data: Data) -> None:
         rate = RATE * warm * clock.cosine(effort.seconds)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        multiplier = random.uniform(*MULTIPLIERS)
-        for layer in layers:
-            layer.set_scale("demo", multiplier)
+        transformer.set_adapters("demo", random.uniform(*MULTIPLIERS))
         chosen = torch.randint(len(data.latents), (effort.batch,))
         ids, mask = captioner([data.scenes[i] for i in chosen.tolist()], wording)
         device = data.latents.device
