@@ -204,7 +204,9 @@ class LoadedModel:
     release: Callable[[], None] = lambda: None
     """Gives back what the memory profile holds."""
     lora_slots: Any = None
-    """Where the memory profile takes LoRAs; ``None`` without a profile."""
+    """Where mmgp takes LoRAs; ``None`` without it."""
+    streamer: Any = None
+    """Holds the weights that are streamed, if any are."""
     profile: int | None = None
     """The memory profile that it is placed in, if it is in one."""
     working: float = math.inf

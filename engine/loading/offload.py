@@ -41,7 +41,7 @@ model."""
 STREAMED = 6
 """The memory profile that needs no mmgp."""
 
-DEEPER = {None: 1, 1: 2, 3: 4, 2: 5, 4: 5}
+DEEPER = {1: 2, 3: 4, 2: 5, 4: 5}
 """Memory profile → the next one that takes less of the GPU."""
 
 
@@ -87,8 +87,11 @@ def choose_placement(
     free_vram: int,
     free_ram: int,
     working: float = WORKING_BYTES,
+    *,
+    streamable: bool = True,
 ) -> Placement:
-    """The memory profile for weights of these ``sizes``, in bytes per component.
+    """The memory profile for weights of these ``sizes``, in bytes per component, which
+    may be ``streamable`` without mmgp.
 
     ``profile`` is ``auto`` or a number: 1 keeps one component at a time on the GPU, 2
     streams it block by block, 3 and 4 do the same with less main memory, 5 with least;
@@ -106,7 +109,9 @@ def choose_placement(
             "free)",
         )
     whole_component = largest + working <= free_vram
-    if free_ram >= total:
+    if free_ram >= total and streamable:
+        chosen = STREAMED
+    elif free_ram >= total:
         chosen = 1 if whole_component else 2
     elif free_ram >= sizes.get("transformer", largest):
         chosen = 3 if whole_component else 4
@@ -141,8 +146,14 @@ def place(
             left_out = "products in 8 bits" if settings.fp8 else "compilation"
             progress.warn(f"memory profile {profile} runs without {left_out}")
         manager = _place_by_mmgp(pipeline, profile)
-        slots = LoraSlots(manager)
-        return LoadedModel(variant, pipeline, device, manager.release, slots, profile)
+        return LoadedModel(
+            variant,
+            pipeline,
+            device,
+            manager.release,
+            lora_slots=LoraSlots(manager),
+            profile=profile,
+        )
     if settings.fp8:
         from engine.loading.fp8 import use_fp8
 
@@ -165,6 +176,18 @@ def compiles(settings: Settings) -> bool:
     return settings.compile or settings.fp8
 
 
+def can_stream(pipeline: Any) -> bool:
+    """Whether memory profile 6 takes it."""
+    from engine.loading.streaming import is_streamable
+
+    return all(is_streamable(network) for network in _streamed_networks(pipeline))
+
+
+def _streamed_networks(pipeline: Any) -> list[Any]:
+    vae = pipeline.components.get("vae")
+    return [each for each in networks_of(pipeline) if each is not vae]
+
+
 def _place_by_streaming(
     variant: ModelVariant,
     pipeline: Any,
@@ -176,10 +199,10 @@ def _place_by_streaming(
     transformer that fit beside what a video needs stay there."""
     import torch
 
-    from engine.loading.streaming import Streamer, bytes_of, is_streamable, least_bytes
+    from engine.loading.streaming import Streamer, bytes_of, least_bytes
 
-    networks = [each for each in networks_of(pipeline) if each is not pipeline.vae]
-    if not all(is_streamable(network) for network in networks):
+    networks = _streamed_networks(pipeline)
+    if not can_stream(pipeline):
         raise UserError(
             f"memory profile {STREAMED} doesn't stream weights of 8 bits: choose "
             "another, or another precision of the model"
@@ -203,6 +226,7 @@ def _place_by_streaming(
         pipeline,
         device,
         streamer.release,
+        streamer=streamer,
         profile=STREAMED,
         working=max(working, free_memory(device)),
     )
@@ -236,6 +260,7 @@ def _profile_for(
         free_vram=torch.cuda.mem_get_info(device)[0],
         free_ram=psutil.virtual_memory().available,
         working=working,
+        streamable=can_stream(pipeline),
     )
     progress.begin("load", placement.reason)
     return placement.profile

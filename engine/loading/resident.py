@@ -18,6 +18,7 @@ from engine.loading.offload import (
     DEEPER,
     STREAMED,
     WORKING_BYTES,
+    can_stream,
     choose_device,
     choose_dtype,
     place,
@@ -91,9 +92,12 @@ class ResidentModel:
         ``None`` when there is none."""
         if self._model is None or not self._model.device.startswith("cuda"):
             return None
-        if self._model.profile == STREAMED and math.isfinite(self._model.working):
+        profile = self._model.profile
+        if profile is None:
+            return STREAMED if can_stream(self._model.pipeline) else 1
+        if profile == STREAMED and math.isfinite(self._model.working):
             return STREAMED  # with nothing kept that can be streamed
-        return DEEPER.get(self._model.profile)
+        return DEEPER.get(profile)
 
     def place_deeper(self, profile: int) -> None:
         """Free the model, which is loaded into ``profile`` when it is next wanted, and

@@ -30,30 +30,19 @@ PINNED_SHARE = 0.5
 """Of main memory, at most, that is pinned; what lies in the rest is copied slowly."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Block:
     """One layer. ``host`` holds its weights one after the other, as bytes."""
 
     module: nn.Module
     host: torch.Tensor
-    weights: list[tuple[nn.Parameter, torch.Tensor, int]] = field(default_factory=list)
-    """Each with its part of ``host``, and where that begins."""
+    weights: list[tuple[nn.Parameter, int]] = field(default_factory=list)
+    """Each with where it begins in ``host``."""
     following: Block | None = None
 
 
-@dataclass
-class Held:
-    """What a slot has. ``copied`` are the weights as they were, which a LoRA may have
-    replaced since; kept, so that no other tensor gets their place in memory."""
-
-    block: Block
-    copied: list[torch.Tensor]
-
-    def is_still(self, block: Block) -> bool:
-        return self.block is block and all(
-            weight.data_ptr() == copied.data_ptr()
-            for (weight, _, _), copied in zip(block.weights, self.copied, strict=True)
-        )
+Change = Callable[[torch.Tensor], None]
+"""Changes a weight in place, on the device."""
 
 
 class Streamer:
@@ -80,19 +69,37 @@ class Streamer:
         ]
         size = max((b.host.numel() for chain in chains for b in chain), default=0)
         self._slots = [self._empty(size) for _ in range(2)]
-        self._held: list[Held | None] = [None, None]
+        self._held: list[Block | None] = [None, None]
+        self._changes: dict[nn.Parameter, Change] = {}
         self._ready = [self._event(), self._event()]
         self._unused = [self._event(), self._event()]
         for network, chain in zip(networks, chains, strict=True):
             for block, following in zip(chain, chain[1:] + chain[:1], strict=True):
                 block.following = following
                 self._wrap(block, network in compiled)
-            _move_rest(network, {id(w) for b in chain for w, _, _ in b.weights}, device)
+        self._streamed_weights = {
+            weight for chain in chains for block in chain for weight, _ in block.weights
+        }
+        for network in networks:
+            _move_rest(network, self._streamed_weights, device)
 
     @property
     def pinned_bytes(self) -> int:
         """Of main memory."""
         return sum(host.nbytes for host in self._pinned)
+
+    def streams(self, weight: nn.Parameter) -> bool:
+        """Whether it waits in main memory."""
+        return weight in self._streamed_weights
+
+    def set_change(self, weight: nn.Parameter, change: Change | None) -> None:
+        """Change a streamed ``weight`` each time that it has come to the device, from
+        now on; what is in main memory stays as it is."""
+        if change is None:
+            self._changes.pop(weight, None)
+        else:
+            self._changes[weight] = change
+        self._held = [None, None]
 
     def release(self) -> None:
         """Give main memory back to the system. The networks are of no use any more."""
@@ -128,7 +135,7 @@ class Streamer:
             part = _part(block.host, offset, weight)
             part.copy_(weight.data)
             weight.data = part
-            block.weights.append((weight, part, offset))
+            block.weights.append((weight, offset))
         for buffer in module.buffers():
             buffer.data = buffer.data.to(self._device)
         return block
@@ -161,15 +168,15 @@ class Streamer:
             slot = self._slot_of(block)
             if self._is_cuda:
                 torch.cuda.current_stream(self._device).wait_event(self._ready[slot])
-            before = [weight.data for weight, _, _ in block.weights]
-            for weight, _, offset in block.weights:
+            before = [weight.data for weight, _ in block.weights]
+            for weight, offset in block.weights:
                 weight.data = _part(self._slots[slot], offset, weight)
             if block.following is not None and block.following is not block:
                 self._load(block.following, 1 - slot)
             try:
                 return forward(*args, **kwargs)
             finally:
-                for (weight, _, _), data in zip(block.weights, before, strict=True):
+                for (weight, _), data in zip(block.weights, before, strict=True):
                     weight.data = data
                 if self._is_cuda:
                     self._unused[slot].record(torch.cuda.current_stream(self._device))
@@ -178,30 +185,23 @@ class Streamer:
 
     def _slot_of(self, block: Block) -> int:
         """Where it is, or is on its way to."""
-        for slot, held in enumerate(self._held):
-            if held is not None and held.is_still(block):
-                return slot
-        # One that is stale gives its own slot up: the other one may be in use.
-        held = self._held[1]
-        slot = 1 if held is not None and held.block is block else 0
-        self._load(block, slot)
-        return slot
+        if block not in self._held:
+            self._load(block, 0)
+        return self._held.index(block)
 
     def _load(self, block: Block, slot: int) -> None:
         """Begin to copy it, as soon as nothing computes from this slot any more."""
-        held = self._held[slot]
-        if held is not None and held.is_still(block):
+        if self._held[slot] is block:
             return
-        now = [weight.data for weight, _, _ in block.weights]
-        self._held[slot] = Held(block, now)
+        self._held[slot] = block
         with self._aside():
             if self._is_cuda:
                 self._copies.wait_event(self._unused[slot])
             target = self._slots[slot]
             target[: block.host.numel()].copy_(block.host, non_blocking=True)
-            for data, (weight, part, offset) in zip(now, block.weights, strict=True):
-                if data.data_ptr() != part.data_ptr():  # a LoRA has changed it
-                    _part(target, offset, weight).copy_(data, non_blocking=True)
+            for weight, offset in block.weights:
+                if change := self._changes.get(weight):
+                    change(_part(target, offset, weight))
             if self._is_cuda:
                 self._ready[slot].record(self._copies)
 
@@ -267,7 +267,7 @@ def _part(flat: torch.Tensor, offset: int, weight: torch.Tensor) -> torch.Tensor
     return flat[offset : offset + weight.nbytes].view(weight.dtype).view(weight.shape)
 
 
-def _move_rest(network: nn.Module, streamed: set[int], device: str) -> None:
+def _move_rest(network: nn.Module, streamed: set[nn.Parameter], device: str) -> None:
     for tensor in [*network.parameters(), *network.buffers()]:
-        if id(tensor) not in streamed:
+        if tensor not in streamed:
             tensor.data = tensor.data.to(device)

@@ -190,7 +190,7 @@ class _Applied:
 
 
 def merges(model: LoadedModel) -> bool:
-    """Whether LoRAs become part of the weights, which lie on the GPU as a whole."""
+    """Whether LoRAs become part of the weights."""
     return model.device.startswith("cuda")
 
 
@@ -202,10 +202,10 @@ def _engine_for(model: LoadedModel, network: Any) -> Engine:
     if merges(model):
         from engine.lora.merged_engine import MergedEngine
 
-        return MergedEngine(network)
+        return MergedEngine(network, model.device, model.streamer)
     from engine.lora.peft_engine import PeftEngine
 
-    return PeftEngine(network)
+    return PeftEngine(network, model.device)
 
 
 def _networks(model: LoadedModel) -> list[tuple[Which, Any]]:

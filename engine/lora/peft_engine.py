@@ -14,10 +14,10 @@ from engine.lora.canonical import Canonical, Kronecker, LowRank
 
 
 class PeftEngine:
-    """The LoRAs on the linear layers of one network."""
+    """The LoRAs on the linear layers of one network, which computes on ``device``."""
 
-    def __init__(self, network: Any) -> None:
-        self._network = network
+    def __init__(self, network: Any, device: str) -> None:
+        self._network, self._device = network, device
         self._originals: dict[str, Any] = {}
         self._wrappers: list[Any] = []
 
@@ -53,9 +53,9 @@ class PeftEngine:
         wrapper = _of_kind(layer, kind)
         self._originals.setdefault(name, layer)
         if isinstance(change, LowRank):
-            made = _low_rank(wrapper, layer, adapter, change)
+            made = _low_rank(wrapper, layer, adapter, change, self._device)
         else:
-            made = _kronecker(wrapper, layer, adapter, change)
+            made = _kronecker(wrapper, layer, adapter, change, self._device)
         if wrapper is None:
             made.eval()
             self._put(name, made)
@@ -75,7 +75,9 @@ def _of_kind(layer: Any, kind: type) -> Any:
     return layer
 
 
-def _low_rank(wrapper: Any, layer: Any, adapter: str, change: LowRank) -> Any:
+def _low_rank(
+    wrapper: Any, layer: Any, adapter: str, change: LowRank, device: str
+) -> Any:
     rank = len(change.down)
     config = LoraConfig(
         r=rank,
@@ -88,20 +90,21 @@ def _low_rank(wrapper: Any, layer: Any, adapter: str, change: LowRank) -> Any:
         wrapper = LoraLinear(layer, adapter, config, r=rank, lora_alpha=rank)
     else:
         wrapper.update_layer(adapter, rank, lora_alpha=rank, config=config)
-    _set(wrapper.lora_A[adapter], change.down)
-    _set(wrapper.lora_B[adapter], change.up)
+    _set(wrapper.lora_A[adapter], change.down, device)
+    _set(wrapper.lora_B[adapter], change.up, device)
     if change.magnitude is not None:
-        _set(wrapper.lora_magnitude_vector[adapter], change.magnitude)
+        _set(wrapper.lora_magnitude_vector[adapter], change.magnitude, device)
     return wrapper
 
 
-def _kronecker(wrapper: Any, layer: Any, adapter: str, change: Kronecker) -> Any:
+def _kronecker(
+    wrapper: Any, layer: Any, adapter: str, change: Kronecker, device: str
+) -> Any:
     config = LoKrConfig(r=1, alpha=1, init_weights=False, inference_mode=True)
     if wrapper is None:
         wrapper = LoKrLinear(layer, adapter, config, r=1, alpha=1)
     else:
         wrapper.update_layer(adapter, 1, 1, config=config)
-    device = wrapper.get_base_layer().weight.device
     # peft makes factors of its own sizes, maybe in two; here are whole ones.
     halves = (wrapper.lokr_w1_a, wrapper.lokr_w1_b, wrapper.lokr_w2_a)
     for parts in (*halves, wrapper.lokr_w2_b):
@@ -115,7 +118,6 @@ def _kronecker(wrapper: Any, layer: Any, adapter: str, change: Kronecker) -> Any
     return wrapper
 
 
-def _set(module: Any, weight: torch.Tensor) -> None:
-    own = module.weight
-    placed = weight.to(own.device, own.dtype)
+def _set(module: Any, weight: torch.Tensor, device: str) -> None:
+    placed = weight.to(device, module.weight.dtype)
     module.weight = torch.nn.Parameter(placed, requires_grad=False)

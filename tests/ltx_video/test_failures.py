@@ -106,7 +106,7 @@ def test_the_large_model_in_bf16_is_not_put_whole_on_24_gb(free_ram):
     placed = choose_placement(
         "auto", sizes, free_vram=23 * GIB, free_ram=free_ram * GIB
     )
-    assert placed.profile in (2, 4, 5), "its blocks are streamed"
+    assert placed.profile in (4, 5, 6), "its blocks are streamed"
 
 
 class _Elsewhere(torch.nn.Module):

@@ -147,8 +147,10 @@ def test_tiles_halve_down_to_the_smallest(tile, least, smaller):
     assert smaller_tile(tile, least) == smaller
 
 
-def test_on_a_gpu_profiles_come_before_chunks(settings, request_of, monkeypatch):
-    """And the next job on the same model begins with the profile that was needed."""
+def test_mmgps_profiles_come_before_chunks(settings, request_of, monkeypatch):
+    """Where weights in 8 bits can't be streamed without it. And the next job on the
+    same model begins with the profile that was needed."""
+    monkeypatch.setattr("engine.loading.resident.can_stream", lambda pipeline: False)
     resident = ResidentModel(settings)
     placed = []
 
@@ -183,12 +185,15 @@ def test_on_a_gpu_profiles_come_before_chunks(settings, request_of, monkeypatch)
 def test_a_streamed_model_keeps_nothing_before_layers_are_computed_in_chunks(
     settings, request_of, monkeypatch
 ):
-    resident = ResidentModel(settings.model_copy(update={"profile": "6"}))
+    resident = ResidentModel(settings)
     left = []
 
     def place(variant, pipeline, device, settings, progress, working):
         left.append((settings.profile, working))
-        return LoadedModel(variant, pipeline, "cuda:0", profile=6, working=working)
+        profile = None if settings.profile == "auto" else int(settings.profile)
+        return LoadedModel(
+            variant, pipeline, "cuda:0", profile=profile, working=working
+        )
 
     monkeypatch.setattr("engine.loading.resident.place", place)
     ladder, progress = Ladder(request_of(), VARIANT, resident), Progress("job")
@@ -201,7 +206,7 @@ def test_a_streamed_model_keeps_nothing_before_layers_are_computed_in_chunks(
         ladder.climb(rung, progress)
         told.append(rung.told)
     assert told[1:] == ["with memory profile 6", "with its layers in chunks"]
-    assert left == [("6", GIB), ("6", math.inf)]
+    assert left == [("auto", GIB), ("6", math.inf)]
 
 
 def test_without_a_loaded_model_there_is_no_deeper_profile(settings):

@@ -23,24 +23,30 @@ LARGE = {"text_encoder": 11 * GIB, "transformer": 28 * GIB, "vae": GIB}
 
 
 @pytest.mark.parametrize(
-    ("sizes", "free_vram", "free_ram", "profile"),
+    ("sizes", "free_vram", "free_ram", "profile", "in_8_bits"),
     [
-        (SMALL, 79, 100, None),
-        (LARGE, 79, 100, None),
-        (LARGE, 45, 100, 1),
-        (SMALL, 24, 64, 1),
-        (SMALL, 24, 8, 3),
-        (SMALL, 12, 64, 2),
-        (LARGE, 24, 64, 2),
-        (LARGE, 24, 32, 4),
-        (LARGE, 8, 16, 5),
-        (SMALL, 6, 2, 5),
+        (SMALL, 79, 100, None, None),
+        (LARGE, 79, 100, None, None),
+        (LARGE, 45, 100, 6, 1),
+        (SMALL, 24, 64, 6, 1),
+        (SMALL, 24, 8, 3, 3),
+        (SMALL, 12, 64, 6, 2),
+        (LARGE, 24, 64, 6, 2),
+        (LARGE, 24, 32, 4, 4),
+        (LARGE, 8, 16, 5, 5),
+        (SMALL, 6, 2, 5, 5),
     ],
 )
-def test_auto_takes_the_fastest_profile_that_fits(sizes, free_vram, free_ram, profile):
-    placement = choose_placement("auto", sizes, free_vram * GIB, free_ram * GIB)
+def test_auto_takes_the_fastest_profile_that_fits(
+    sizes, free_vram, free_ram, profile, in_8_bits
+):
+    """Weights in 8 bits are mmgp's."""
+    free = (free_vram * GIB, free_ram * GIB)
+    placement = choose_placement("auto", sizes, *free)
     assert placement.profile == profile
     assert f"{free_vram}.0 GiB" in placement.reason
+    placement = choose_placement("auto", sizes, *free, streamable=False)
+    assert placement.profile == in_8_bits
 
 
 @pytest.mark.parametrize("profile", ["1", "2", "3", "4", "5", "6"])

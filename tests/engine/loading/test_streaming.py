@@ -81,15 +81,24 @@ def test_two_networks_share_the_slots(transformer):
         assert torch.equal(answer(second), expected[1])
 
 
-def test_a_changed_weight_acts_and_comes_back(transformer):
+def test_a_change_acts_on_the_device_only_and_goes_again(transformer):
     expected = answer(transformer)
-    Streamer([transformer], "cpu")
+    streamer = Streamer([transformer], "cpu")
     weight = transformer.blocks[1].attn1.to_q.weight
-    original = weight.data
-    weight.data = 2 * original
-    assert not torch.allclose(answer(transformer), expected)
-    weight.data = original
+    before = weight.data.clone()
+    streamer.set_change(weight, lambda copied: copied.mul_(2))
+    changed = answer(transformer)
+    assert not torch.allclose(changed, expected)
+    assert torch.equal(answer(transformer), changed)
+    assert torch.equal(weight.data, before)
+    streamer.set_change(weight, None)
     assert torch.equal(answer(transformer), expected)
+
+
+def test_only_weights_of_blocks_are_streamed(transformer):
+    streamer = Streamer([transformer], "cpu")
+    assert streamer.streams(transformer.blocks[0].attn1.to_q.weight)
+    assert not streamer.streams(transformer.proj_out.weight)
 
 
 def test_between_calls_the_weights_are_in_main_memory_in_one_piece(transformer):

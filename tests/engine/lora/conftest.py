@@ -18,7 +18,7 @@ def put_on(tmp_path):
     """``with put_on(network, model, tensors, multiplier) as events``."""
 
     @contextmanager
-    def put_on(network, model, *loras, **pipeline):
+    def put_on(network, model, *loras, streamer=None, **pipeline):
         variant = get_variant(model)
         folder = tmp_path / "loras" / variant.family
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def put_on(tmp_path):
         events: list = []
         progress = Progress("job", events.append)
         networks = SimpleNamespace(transformer=network, **pipeline)
-        loaded = LoadedModel(variant, networks)
+        loaded = LoadedModel(variant, networks, streamer=streamer)
         settings = Settings(root=tmp_path)
         with loras_applied(loaded, request, settings, progress) as follow:
             yield SimpleNamespace(

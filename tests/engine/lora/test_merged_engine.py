@@ -7,6 +7,7 @@ import torch
 
 from engine.errors import Cancelled
 from engine.loading.quantised import quantise_modules
+from engine.loading.streaming import Streamer, bytes_of
 from engine.lora import apply
 from tests.engine.lora.formats import KOHYA, written
 from tests.engine.lora.networks import NETWORKS, make_lora, run, wan
@@ -126,6 +127,35 @@ def test_half_precision_is_rounded_once(on_gpu, put_on):
     up, down = change.up.bfloat16().float(), change.down.bfloat16().float()
     assert torch.equal(merged, (own.float() + up @ down).bfloat16())
     assert torch.equal(half.get_submodule(name).weight, own)
+
+
+@pytest.mark.parametrize("kind", ["LoRA", "LoKr", "DoRA"])
+@pytest.mark.parametrize("network", list(NETWORKS))
+def test_streamed_weights_are_changed_alike(on_gpu, put_on, network, kind):
+    """Some of the blocks stay on the device, and the others in main memory as they
+    were."""
+    make, model = NETWORKS[network]
+    made, compute = make()
+    loras = [(kinds(make_lora(made))[kind], "0.7,0,-0.3,0.7")]
+
+    def do(streamer=None):
+        seen = []
+        with put_on(made, model, *loras, streamer=streamer) as given:
+            on_step = given.follow(lambda *_: None)
+            for done in range(1, 5):
+                seen.append(run(made, compute))
+                on_step(done, 4, None)
+        return seen
+
+    plain, expected = run(made, compute), do()
+    assert len({float(each.sum()) for each in expected}) == 3
+    room = {made: bytes_of(made) // 2}
+    streamer = Streamer([made], "cpu", room=room)
+    state = {name: t.clone() for name, t in made.state_dict().items()}
+    streamed = do(streamer)
+    assert all(torch.equal(*pair) for pair in zip(streamed, expected, strict=True))
+    assert all(torch.equal(t, state[name]) for name, t in made.state_dict().items())
+    assert torch.equal(run(made, compute), plain)
 
 
 def test_8_bit_weights_are_left_to_peft(monkeypatch, put_on):
