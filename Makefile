@@ -42,10 +42,9 @@ check: export OMP_NUM_THREADS = 1
 check: lint
 	$(PY) -m pytest -q -m "not demo and not browser and not gpu" $(TOGETHER)
 
-# Tests that are marked untrained join when the weights they need are in the repository.
 test: export OMP_NUM_THREADS = 1
 test: lint browser
-	$(PY) -m pytest -q -m "not gpu and not untrained" $(TOGETHER)
+	$(PY) -m pytest -q -m "not gpu" $(TOGETHER)
 
 bench: $(READY_DEV) browser
 	for file in bench/cpu_*.py; do $(PY) -m bench.$$(basename $$file .py) || exit 1; done

@@ -1,10 +1,11 @@
 """What LoRAs cost per step on Wan 2.1 14B of the real size, random weights, on a GPU:
 ``python -m bench.gpu_lora``.
 
-Each run is a process of its own: one call of the transformer at 832 × 480 × 81, without
-LoRAs and with 1, 4 and 8 of rank 32 on all attention and feed-forward layers. Beside
-ours, merged and by peft, resident and under a memory profile, stands diffusers' own
-loading of the same files.
+Each run is a process of its own: calls of the transformer at 832 × 480 × 81, without
+LoRAs and with 1, 4 and 8 of rank 32 on all attention and feed-forward layers. Ours,
+merged and by peft, and diffusers' own loading of the same files; then ours under a cap
+of 8 GiB on the GPU's memory, streamed and by mmgp. ``more`` is percent of the step
+without LoRAs before it.
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from bench.clock import now
+from bench.gpu_ltx import limit_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
 MODEL = "wan2.1-t2v-14b"
-RUNS = ("merged", "peft", "profile", "diffusers")
+RUNS = ("merged", "peft", "diffusers", "streamed", "mmgp")
+PROFILES = {"streamed": "6", "mmgp": "4"}
+CAP = 8 << 30
+"""Bytes of the GPU, under a memory profile."""
 COUNTS = (1, 4, 8)
 COLUMNS = ("LoRAs", "put on", "step", "more", "take off", "peak GiB")
 RANK, CALLS = 32, 3
@@ -93,54 +98,100 @@ def by_diffusers(network: Any, files: list[Path]) -> Iterator[None]:
 def by_us(model: Any, files: list[Path], root: Path) -> AbstractContextManager[Any]:
     from engine.lora.apply import loras_applied
     from engine.progress import Progress
-    from engine.request import GenerationRequest
     from engine.settings import Settings
 
     listed = [{"name": file.name, "multiplier": 1.0 / len(files)} for file in files]
-    request = GenerationRequest.model_validate(
-        {"model": MODEL, "prompt": "x", "num_inference_steps": 20, "loras": listed}
-    )
+    request = request_for(listed)
     return loras_applied(model, request, Settings(root=root), Progress("bench"))
 
 
-def measure(run: str, count: int, device: str, *, tiny: bool) -> dict[str, float]:
-    """Seconds of each part, the step beside one without LoRAs in percent, and the peak
-    of GPU memory. ``run`` is one of ``RUNS``."""
+def request_for(loras: list[dict[str, Any]]) -> Any:
+    from engine.request import GenerationRequest
+
+    size = {"width": 832, "height": 480, "num_frames": 81, "num_inference_steps": 20}
+    return GenerationRequest.model_validate(
+        {"model": MODEL, "prompt": "x", "loras": loras, **size}
+    )
+
+
+def measure(
+    run: str, counts: list[int], device: str, *, tiny: bool
+) -> Iterator[dict[str, float]]:
+    """For so many LoRAs: seconds of each part, the step beside one without LoRAs in
+    percent, and the peak of GPU memory. ``run`` is one of ``RUNS``."""
+    from engine.family import get_variant
+    from engine.lora import apply
+
+    network = make_transformer(device, tiny=tiny)
+    apply.merges = lambda _: run != "peft"
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        folder = root / "loras" / get_variant(MODEL).family
+        files = write_loras(network, folder, max(counts), device)
+        model = placed(network, device, PROFILES.get(run))
+        plain = step_seconds(network, device, tiny=tiny)
+        for count in counts:
+            some = files[:count]
+            theirs = run == "diffusers"
+            applied = (
+                by_diffusers(network, some) if theirs else by_us(model, some, root)
+            )
+            yield one_row(applied, network, plain, count, device, tiny=tiny)
+
+
+def placed(network: Any, device: str, profile: str | None) -> Any:
+    """On the GPU, or in a memory profile under the cap."""
+    import torch
+
     from engine.family import LoadedModel, get_variant
+    from engine.footprint import working_bytes
+    from engine.loading import streaming
     from engine.loading.memory import empty_caches
     from engine.loading.offload import place
-    from engine.lora import apply
     from engine.progress import Progress
     from engine.settings import Settings
 
-    network = make_transformer(device, tiny=tiny)
-    pipeline = SimpleNamespace(transformer=network, components={"transformer": network})
+    pipeline = SimpleNamespace(
+        transformer=network,
+        vae=torch.nn.Identity(),
+        components={"transformer": network},
+    )
     variant = get_variant(MODEL)
-    model = LoadedModel(variant, pipeline, device)
-    if run == "profile":
-        network.to("cpu")
-        empty_caches(device)
-        settings = Settings(profile="4", gpu=device)
-        model = place(variant, pipeline, device, settings, Progress("bench"))
-    apply.merges = lambda _: run == "merged"
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        root = Path(name)
-        files = write_loras(network, root / "loras" / variant.family, count, device)
-        plain = step_seconds(network, device, tiny=tiny)
-        reset_peak(device)
-        others = by_us(model, files, root) if run != "diffusers" else nullcontext()
-        applied = by_diffusers(network, files) if run == "diffusers" else others
-        clock = now()
+    if profile is None:
+        return LoadedModel(variant, pipeline, device)
+    network.to("cpu")
+    empty_caches(device)
+    limit_memory(CAP)
+    # A virtual machine's memory may grow as it is used: its share says nothing.
+    streaming.PINNED_SHARE = 1000.0
+    settings = Settings(profile=profile, gpu=device, attention="sdpa")
+    working = working_bytes(variant, request_for([]))
+    return place(variant, pipeline, device, settings, Progress("bench"), working)
+
+
+def one_row(
+    applied: AbstractContextManager[Any],
+    network: Any,
+    plain: float,
+    count: int,
+    device: str,
+    *,
+    tiny: bool,
+) -> dict[str, float]:
+    from engine.loading.memory import empty_caches
+
+    empty_caches(device)
+    reset_peak(device)
+    clock = now()
+    with ExitStack() as stack:
         stack.enter_context(applied)
         put_on = now() - clock
         step = step_seconds(network, device, tiny=tiny)
         clock = now()
-        stack.close()
-        take_off = now() - clock
+    take_off = now() - clock
     more = 100 * (step / plain - 1)
-    return dict(
-        zip(COLUMNS, (count, put_on, step, more, take_off, peak(device)), strict=True)
-    )
+    found = (count, put_on, step, more, take_off, peak(device))
+    return dict(zip(COLUMNS, found, strict=True))
 
 
 def step_seconds(network: Any, device: str, *, tiny: bool) -> float:
@@ -186,31 +237,31 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a small network")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    counts = [int(count) for count in options.counts.split(",")]
     if options.one:
-        run, count = options.one.split(":")
-        found = measure(run, int(count), options.device, tiny=options.tiny)
-        print(" | ".join(f"{value:.2f}" for value in found.values()))
+        for found in measure(options.one, counts, options.device, tiny=options.tiny):
+            cells = " | ".join(f"{value:.2f}" for value in found.values())
+            print(f"| {options.one} | {cells} |", flush=True)
         return
     end = time.monotonic() + options.seconds
     print("| run | " + " | ".join(COLUMNS) + " |")
     print("|---" * (len(COLUMNS) + 1) + "|", flush=True)
     for run in options.runs.split(","):
-        for count in options.counts.split(","):
-            told = in_process(f"{run}:{count}", options, end - time.monotonic())
-            print(f"| {run} | {told} |", flush=True)
+        in_process(run, options, end - time.monotonic())
 
 
-def in_process(one: str, options: argparse.Namespace, seconds: float) -> str:
-    """The cells of a row, after its first."""
-    command = [sys.executable, "-m", "bench.gpu_lora", "--one", one]
-    command += ["--device", options.device, *["--tiny"] * options.tiny]
+def in_process(run: str, options: argparse.Namespace, seconds: float) -> None:
+    """Prints the rows of ``run``."""
+    command = [sys.executable, "-m", "bench.gpu_lora", "--one", run]
+    command += ["--device", options.device, "--counts", options.counts]
+    command += ["--tiny"] * options.tiny
     try:
-        done = subprocess.run(
-            command, check=False, stdout=subprocess.PIPE, text=True, timeout=seconds
-        )
+        done = subprocess.run(command, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"{one} | no time left"
-    return (done.stdout.splitlines() or [f"{one} | failed"])[-1]
+        print(f"| {run} | no time left |", flush=True)
+        return
+    if done.returncode:
+        print(f"| {run} | failed ({done.returncode}): see above |", flush=True)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ Row = Mapping[str, Any]
 
 KEYS = tuple(each.name for each in fields(ModelVariant) if each.name != "family")
 
-PLACES = ("id", "folder", "base_folder", "is_offered")
+PLACES = ("id", "folder", "base_folder")
 """Keys that a user's row has from its file's name and its base."""
 
 NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")

@@ -181,8 +181,6 @@ class ModelVariant:
     """More prompts that the model does well, to choose from in the form."""
     options: Any = None
     """What its family alone knows of it: see the family's ``variants.py``."""
-    is_offered: bool = True
-    """Whether it can be chosen: not before its weights are trained."""
 
     @property
     def base_gigabytes(self) -> float:
@@ -283,7 +281,6 @@ def all_variants() -> dict[str, ModelVariant]:
         variant.id: variant
         for name in FAMILIES
         for variant in get_family(name).variants()
-        if variant.is_offered
     }
 
 

@@ -155,7 +155,9 @@ class _Applied:
                 raise UserError(f"{report.refusal}. Leave the LoRA out")
             if warning := report.warning():
                 progress.warn(warning)
-            changes = read_canonical(each.file, plan, described, progress.check)
+            changes = read_canonical(
+                each.file, plan, described, progress.check, model.device
+            )
             engine.add(number, changes)
             added.add(number, changes.parameters)
         engine.put_on()

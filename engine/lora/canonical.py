@@ -71,9 +71,14 @@ def network_of(module: Any) -> Network:
 
 
 def read_canonical(
-    file: Path, plan: Plan, network: Network, check: Callable[[], None]
+    file: Path,
+    plan: Plan,
+    network: Network,
+    check: Callable[[], None],
+    device: str = "cpu",
 ) -> Canonical:
-    """The changes that ``plan`` found in ``file``. ``check`` is called between layers.
+    """The changes that ``plan`` found in ``file``, in main memory. ``check`` is called
+    between layers; ``device`` computes, much faster than a CPU where it is a GPU.
 
     Raises ``UnreadableFile`` for values that are no numbers.
     """
@@ -81,7 +86,7 @@ def read_canonical(
 
     canonical = Canonical()
     try:
-        with safe_open(file, framework="pt") as opened:
+        with safe_open(file, framework="pt", device=device) as opened:
             for layer in plan.layers:
                 check()
                 parts = {
@@ -114,7 +119,7 @@ def _add(
     bias = _bias(layer, parts)
     if bias is not None:
         for target, rows in zip(targets, cut(bias), strict=True):
-            canonical.parameters[f"{target}.bias"] = rows
+            canonical.parameters[f"{target}.bias"] = rows.cpu()
     if all(target in network.linear for target in targets):
         for target, change in zip(targets, _linear(layer, parts, cut), strict=True):
             if change is not None:
@@ -123,7 +128,8 @@ def _add(
     whole = _whole(layer, parts)
     if whole is not None:
         for weight, rows in zip(weights, cut(whole), strict=True):
-            canonical.parameters[weight] = rows.reshape(network.shapes[weight])
+            shape = network.shapes[weight]
+            canonical.parameters[weight] = rows.reshape(shape).cpu()
 
 
 @dataclass(frozen=True)
@@ -252,8 +258,8 @@ def _factors(layer: Layer, parts: Mapping[str, Tensor]) -> Kronecker | None:
 def _of_full(weight: Tensor) -> LowRank:
     rows, columns = weight.shape
     if rows <= columns:
-        return LowRank(weight, torch.eye(rows))
-    return LowRank(torch.eye(columns), weight)
+        return LowRank(weight, torch.eye(rows, device=weight.device))
+    return LowRank(torch.eye(columns, device=weight.device), weight)
 
 
 def _together(one: LowRank, other: LowRank) -> LowRank:
@@ -262,11 +268,14 @@ def _together(one: LowRank, other: LowRank) -> LowRank:
 
 
 def _to(dtype: torch.dtype, change: LowRank | Kronecker) -> LowRank | Kronecker:
+    def kept(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype).contiguous().cpu()
+
     if isinstance(change, Kronecker):
-        return Kronecker(change.first.to(dtype), change.second.to(dtype))
+        return Kronecker(kept(change.first), kept(change.second))
     magnitude = change.magnitude
     return LowRank(
-        change.down.to(dtype),
-        change.up.to(dtype).contiguous(),
-        None if magnitude is None else magnitude.to(dtype),
+        kept(change.down),
+        kept(change.up),
+        None if magnitude is None else kept(magnitude),
     )

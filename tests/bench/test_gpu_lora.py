@@ -12,7 +12,9 @@ from engine.lora import apply
 @pytest.mark.parametrize("run", ["merged", "peft", "diffusers"])
 def test_every_kind_of_run_fills_the_table(run, monkeypatch):
     monkeypatch.setattr(apply, "merges", apply.merges)  # put back afterwards
-    found = gpu_lora.measure(run, 2, "cpu", tiny=True)
-    assert tuple(found) == gpu_lora.COLUMNS
-    assert found["step"] > 0
-    assert found["put on"] > 0
+    rows = list(gpu_lora.measure(run, [1, 2], "cpu", tiny=True))
+    assert [row["LoRAs"] for row in rows] == [1, 2]
+    for row in rows:
+        assert tuple(row) == gpu_lora.COLUMNS
+        assert row["step"] > 0
+        assert row["put on"] > 0

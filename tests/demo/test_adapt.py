@@ -4,7 +4,6 @@ pipeline and the app's rows run beside the base's other parts."""
 import random
 import shutil
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,7 +29,6 @@ from engine.progress import Progress
 from engine.settings import Settings
 from tests.tiny_demo import write_tiny_demo
 from wan.call import fit_scale
-from wan.variants import VARIANTS
 
 # Autocast on a processor runs each operation alone.
 pytestmark = pytest.mark.filterwarnings(
@@ -139,8 +137,6 @@ def test_a_trained_task_is_run_by_diffusers_own_pipeline(
     red, clip = str(settings.media / "red.png"), settings.media / "clip.mp4"
     with VideoWriter(clip, width=SIZE, height=SIZE, fps=16.0, tags={}) as video:
         video.write(np.zeros((9, SIZE, SIZE, 3), np.uint8))
-    offered = [replace(row, is_offered=True) for row in VARIANTS]
-    monkeypatch.setattr("wan.family.VARIANTS", offered)
     row = get_variant(get_task(name).VARIANT)
     resident = ResidentModel(settings)
     made = make_video(

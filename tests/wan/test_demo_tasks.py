@@ -17,7 +17,6 @@ from engine.progress import Progress
 from engine.settings import PROJECT, Settings
 
 pytestmark = pytest.mark.demo
-untrained = pytest.mark.untrained
 
 SCENE = Scene("ball", "red", "grass", "day", "left")
 
@@ -126,7 +125,6 @@ def test_start_and_end_image_are_the_first_and_the_last_frame(done, clip):
     assert seen(made) == SCENE
 
 
-@untrained
 def test_what_is_masked_is_made_anew_and_the_rest_stays(done, clip):
     made, trial = done("wan-demo-vace", "masked control video")
     assert decibels(made, clip, trial.kept) >= 28
@@ -134,7 +132,6 @@ def test_what_is_masked_is_made_anew_and_the_rest_stays(done, clip):
     assert seen(made).colour == trial.scene.colour
 
 
-@untrained
 def test_a_mask_may_be_of_frames(resident, settings, clip):
     """What comes after the first half is made anew: the video goes on."""
     shelf = Shelf(settings.media)
@@ -152,7 +149,6 @@ def test_a_mask_may_be_of_frames(resident, settings, clip):
     assert column(made[-1], 0) < column(made[16], 0) - 0.05
 
 
-@untrained
 def test_outlines_are_followed(resident, settings, clip):
     """Of the clip's mirror image, in which things move right; the prompt says nothing
     of motion."""
@@ -170,7 +166,6 @@ def test_outlines_are_followed(resident, settings, clip):
         assert abs(column(made[number], 2) - column(mirrored[number], 0)) < 0.06
 
 
-@untrained
 def test_a_reference_image_shows_what_the_prompt_leaves_out(done):
     made, trial = done("wan-demo-vace", "reference image")
     assert "red" not in trial.prompt and "ball" not in trial.prompt
