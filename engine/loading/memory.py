@@ -35,8 +35,8 @@ def out_of_memory_told(request: GenerationRequest, device: str) -> Iterator[None
         raise OutOfMemory(
             f"out of memory on {where} with {request.model} at "
             f"{request.width}x{request.height}, {request.num_frames} frames. Ask for "
-            "fewer frames or a smaller picture, choose memory profile 5, or close other "
-            "programs"
+            "fewer frames or a smaller picture, choose memory profile 5, or close "
+            "other programs"
         ) from error
 
 
