@@ -1,4 +1,4 @@
-"""Latents to frames, one latent frame at a time."""
+"""Latents to frames, one latent frame at a time, or one tile after the other."""
 
 from __future__ import annotations
 
@@ -11,15 +11,45 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from diffusers.utils.torch_utils import get_module_execution_device
 
 from engine.family import LoadedModel
+from engine.loading.memory import free_memory
 from engine.media.pixels import to_uint8
+from engine.request import GenerationRequest
+
+BYTES_PER_PIXEL = 22_700
+"""What decoding needs in float32 for each pixel of a frame; measured: 8.5 GiB for
+832 × 480."""
+TILES = (512, 256, 128)
+CELL = 16
+"""Tiles overlap by multiples of it, in pixels."""
 
 
-def decode(model: LoadedModel, latents: torch.Tensor) -> Iterator[np.ndarray]:
+def decode(
+    model: LoadedModel, latents: torch.Tensor, request: GenerationRequest
+) -> Iterator[np.ndarray]:
     """Frames in chunks, uint8 (frames, height, width, 3): one for the first latent
     frame, four for each that follows."""
     vae = model.pipeline.vae
-    for chunk in decode_chunks(vae, denormalise(vae, latents)):
+    raw = denormalise(vae, latents)
+    size = tile_size(request, vae, raw)
+    chunks = decode_tiles(vae, raw, size) if size else decode_chunks(vae, raw)
+    for chunk in chunks:
         yield to_uint8(chunk)
+
+
+def tile_size(request: GenerationRequest, vae: Any, latents: torch.Tensor) -> int:
+    """In pixels; 0 decodes the picture as a whole, which automatic does when it fits
+    into the GPU's free memory."""
+    if request.vae_tile_size is not None:
+        return request.vae_tile_size
+    if latents.device.type != "cuda":
+        return 0
+    free = free_memory(latents.device)
+    per_pixel = BYTES_PER_PIXEL * latents.element_size() / 4
+    area = latents.shape[3] * latents.shape[4] * vae.spatial_compression_ratio**2
+    if area * per_pixel < 0.9 * free:
+        return 0
+    fitting = [size for size in TILES if size**2 * per_pixel < 0.9 * free]
+    return next(iter(fitting), TILES[-1])
 
 
 def denormalise(vae: Any, latents: torch.Tensor) -> torch.Tensor:
@@ -57,3 +87,53 @@ def decode_chunks(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
             yield torch.clamp(chunk, min=-1.0, max=1.0)
     finally:
         vae.clear_cache()
+
+
+def decode_tiles(vae: Any, latents: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    """The same in tiles of ``size`` pixels that overlap by a quarter and fade into one
+    another. All frames of a tile are made before the next one, and wait in main memory.
+    """
+    ratio = vae.spatial_compression_ratio
+    overlap = max(size // 4 // CELL, 1) * CELL
+    tops, lefts = (
+        starts(latents.shape[axis] * ratio, size, overlap) for axis in (3, 4)
+    )
+    tiles, last = {}, size // ratio
+    for top in tops:
+        for left in lefts:
+            row, column = top // ratio, left // ratio
+            part = latents[..., row : row + last, column : column + last]
+            tiles[top, left] = [
+                chunk.to("cpu", torch.float16) for chunk in decode_chunks(vae, part)
+            ]
+    height, width = latents.shape[3] * ratio, latents.shape[4] * ratio
+    weights = {
+        (top, left): fade(top, size, height, overlap)[:, None]
+        * fade(left, size, width, overlap)
+        for top, left in tiles
+    }
+    for pieces in zip(*tiles.values(), strict=True):
+        total = torch.zeros(*pieces[0].shape[:3], height, width)
+        shares = torch.zeros(height, width)
+        for (top, left), piece in zip(tiles, pieces, strict=True):
+            weight = weights[top, left]
+            here = (..., slice(top, top + size), slice(left, left + size))
+            total[here] += weight * piece.float()
+            shares[here] += weight
+        yield total / shares
+
+
+def starts(length: int, size: int, overlap: int) -> list[int]:
+    """Where tiles begin along a side of ``length`` pixels; the last one reaches the
+    end."""
+    stride = size - overlap
+    return list(range(0, max(length - overlap, 1), stride))
+
+
+def fade(start: int, size: int, length: int, overlap: int) -> torch.Tensor:
+    """The weights of a tile's rows or columns: less towards where another overlaps."""
+    size = min(size, length - start)
+    ramp = (torch.arange(size) + 0.5) / overlap
+    rising = ramp.clamp(max=1) if start else torch.ones(size)
+    ends = start + size < length
+    return rising * (ramp.flip(0).clamp(max=1) if ends else torch.ones(size))

@@ -60,11 +60,11 @@ class WanFamily:
         self,
         model: LoadedModel,
         latents: torch.Tensor,
-        request: GenerationRequest,  # noqa: ARG002 - its latents have the size asked for
+        request: GenerationRequest,
     ) -> Iterator[np.ndarray]:
         from wan.decode import decode
 
-        return decode(model, latents)
+        return decode(model, latents, request)
 
     def preview(self, model: LoadedModel, latents: torch.Tensor) -> np.ndarray:
         from engine.sampling.preview import linear_preview, load_factors

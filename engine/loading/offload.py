@@ -11,7 +11,6 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,36 +20,17 @@ from engine.family import LoadedModel, ModelVariant
 from engine.loading.interrupt import networks_of
 from engine.loading.kernels import compile_blocks, keep_compiled
 from engine.loading.memory import free_memory
+from engine.loading.placement import STREAMED, WORKING_BYTES, choose_placement
 from engine.progress import Progress
 from engine.settings import Settings
 
 if TYPE_CHECKING:
     import torch
 
-GIB = 1 << 30
-
 LORA_NETWORKS = ("transformer", "transformer_2")
 """Components that LoRAs change."""
 
 EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
-
-WORKING_BYTES = 10 * GIB
-"""What a 480p video needs beside the weights, where nothing was measured of its
-model."""
-
-STREAMED = 6
-"""The memory profile that needs no mmgp."""
-
-DEEPER = {1: 2, 3: 4, 2: 5, 4: 5}
-"""Memory profile → the next one that takes less of the GPU."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where the weights go. ``profile`` is one of mmgp's, ``None`` without mmgp."""
-
-    profile: int | None
-    reason: str
 
 
 def choose_device(settings: Settings) -> str:
@@ -79,49 +59,6 @@ def choose_dtype(device: str) -> str:
     """The precision of the denoiser and the text encoder: CPUs are fastest and most
     exact in float32."""
     return "bfloat16" if device.startswith("cuda") else "float32"
-
-
-def choose_placement(
-    profile: str,
-    sizes: Mapping[str, int],
-    free_vram: int,
-    free_ram: int,
-    working: float = WORKING_BYTES,
-    *,
-    streamable: bool = True,
-) -> Placement:
-    """The memory profile for weights of these ``sizes``, in bytes per component, which
-    may be ``streamable`` without mmgp.
-
-    ``profile`` is ``auto`` or a number: 1 keeps one component at a time on the GPU, 2
-    streams it block by block, 3 and 4 do the same with less main memory, 5 with least;
-    6 keeps the blocks that fit and streams the others while those before them compute.
-    ``free_ram`` is counted after loading; ``working`` are the bytes of the GPU that the
-    video needs beside the weights.
-    """
-    if profile != "auto":
-        return Placement(int(profile), f"memory profile {profile}, as set")
-    total, largest = sum(sizes.values()), max(sizes.values())
-    if total + working <= free_vram:
-        return Placement(
-            None,
-            f"the whole model ({_gib(total)}) fits into the GPU ({_gib(free_vram)} "
-            "free)",
-        )
-    whole_component = largest + working <= free_vram
-    if free_ram >= total and streamable:
-        chosen = STREAMED
-    elif free_ram >= total:
-        chosen = 1 if whole_component else 2
-    elif free_ram >= sizes.get("transformer", largest):
-        chosen = 3 if whole_component else 4
-    else:
-        chosen = 5
-    return Placement(
-        chosen,
-        f"memory profile {chosen} for a model of {_gib(total)}: {_gib(free_vram)} are "
-        f"free on the GPU, {_gib(free_ram)} in main memory",
-    )
 
 
 def place(
@@ -358,10 +295,6 @@ def keep_precision(component: Any) -> None:
     component._convertWeightsFloatTo = component.dtype
     for module in component.modules():
         module._lock_dtype = torch.float32
-
-
-def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"
 
 
 class LoraSlots:

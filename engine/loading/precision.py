@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.family import ModelVariant, WeightFile
-from engine.loading.offload import WORKING_BYTES
+from engine.loading.placement import WORKING_BYTES
 
 GB = 10**9
 

@@ -14,15 +14,8 @@ from engine.loading.download import get_weights
 from engine.loading.interrupt import interruptible_load
 from engine.loading.memory import empty_caches
 from engine.loading.networks import check_files
-from engine.loading.offload import (
-    DEEPER,
-    STREAMED,
-    WORKING_BYTES,
-    can_stream,
-    choose_device,
-    choose_dtype,
-    place,
-)
+from engine.loading.offload import can_stream, choose_device, choose_dtype, place
+from engine.loading.placement import DEEPER, STREAMED, WORKING_BYTES
 from engine.loading.precision import choose_files, free_memory
 from engine.loading.weights import find_weights
 from engine.progress import Progress

@@ -113,12 +113,12 @@ def test_deeper_profiles_take_less():
 def test_auto_is_what_the_loader_would_choose():
     size = ("wan2.1-t2v-1.3b", 832, 480, 81)
     assert of(*size, vram=80).profile is None
-    assert of(*size, vram=20).profile == 6
+    assert of(*size, vram=14).profile == 6
 
 
 def test_a_larger_video_leaves_less_room_for_the_weights():
-    assert of("wan2.1-t2v-1.3b", 832, 480, 81, vram=23).profile is None
-    assert of("wan2.1-t2v-1.3b", 1280, 720, 81, vram=23).profile == 6
+    assert of("wan2.1-t2v-1.3b", 832, 480, 81, vram=17).profile is None
+    assert of("wan2.1-t2v-1.3b", 1280, 720, 81, vram=17).profile == 6
 
 
 def test_streaming_keeps_what_fits_beside_the_video():
@@ -160,9 +160,9 @@ def test_it_is_told_with_what_there_is():
     found = of("wan2.1-t2v-14b", 832, 480, 81, vram=12)
     told = footprint_told(found, 12 * GIB)
     assert told.startswith(f"About {found.peak:.1f} of 12 GB of GPU memory")
-    assert ", with memory profile 2" in told
-    too_much = of("wan2.1-t2v-14b", 1280, 720, 81, vram=12)
-    assert "That may be too much; fewer frames" in footprint_told(too_much, 12 * GIB)
+    assert ", with memory profile 6" in told
+    too_much = of("wan2.1-t2v-14b", 1280, 720, 81, vram=8)
+    assert "That may be too much; fewer frames" in footprint_told(too_much, 8 * GIB)
 
 
 def test_models_that_nothing_was_measured_of_have_none():

@@ -6,7 +6,7 @@ import torch
 from engine.errors import Cancelled, RequestError
 from engine.family import get_variant
 from engine.generate import Generator
-from engine.loading.offload import GIB, choose_placement
+from engine.loading.placement import GIB, choose_placement
 from engine.validate import accept
 from ltx_video import FAMILY
 from ltx_video import denoise as denoising

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +7,10 @@ import torch
 from engine.family import LoadedModel
 from engine.loading.weights import components_in
 from engine.media.pixels import to_uint8
+from engine.request import GenerationRequest
 from tests.tiny_wan import CHANNELS, make_vae
 from wan import FAMILY
-from wan.decode import decode_chunks
+from wan.decode import decode_chunks, decode_tiles, fade, starts, tile_size
 from wan.variants import VARIANTS
 
 
@@ -15,6 +18,10 @@ from wan.variants import VARIANTS
 def vae(request):
     torch.manual_seed(3)
     return make_vae(patched=request.param)
+
+
+def request_of(**values):
+    return GenerationRequest(model="wan-demo", prompt="x", **values)
 
 
 def latents_of(frames, seed=0):
@@ -46,6 +53,66 @@ def test_a_decoding_that_was_left_does_not_touch_the_next(vae):
     assert torch.equal(torch.cat(list(decode_chunks(vae, latents)), dim=2), whole)
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_tile_of_the_whole_picture_is_the_whole(vae, frames):
+    latents = latents_of(frames)
+    whole = list(decode_chunks(vae, latents))
+    tiled = list(decode_tiles(vae, latents, 64))
+    assert [chunk.shape for chunk in tiled] == [chunk.shape for chunk in whole]
+    assert torch.allclose(torch.cat(tiled, 2), torch.cat(whole, 2), atol=1e-3)
+
+
+def test_tiles_are_what_each_place_is_decoded_as_and_fade_where_they_overlap(vae):
+    latents = torch.randn(
+        1, CHANNELS, 2, 8, 4, generator=torch.Generator().manual_seed(1)
+    )
+    made = torch.cat(list(decode_tiles(vae, latents, 48)), 2)
+    assert made.shape == (1, 3, 5, 64, 32)
+    top, bottom = (
+        torch.cat(list(decode_chunks(vae, part)), 2)
+        for part in (latents[..., :6, :], latents[..., 4:, :])
+    )
+    assert torch.allclose(made[..., :32, :], top[..., :32, :], atol=1e-3)
+    assert torch.allclose(made[..., 48:, :], bottom[..., 16:, :], atol=1e-3)
+    share = ((torch.arange(16) + 0.5) / 16)[:, None]
+    between = top[..., 32:, :] * (1 - share) + bottom[..., :16, :] * share
+    assert torch.allclose(made[..., 32:48, :], between, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "overlap", "begin"),
+    [
+        (64, 64, 16, [0]),
+        (65, 64, 16, [0, 48]),
+        (160, 64, 16, [0, 48, 96]),
+        (8, 64, 16, [0]),
+    ],
+)
+def test_tiles_reach_the_end_of_a_side(length, size, overlap, begin):
+    assert starts(length, size, overlap) == begin
+    assert begin[-1] + size >= length
+    total = torch.zeros(length)
+    for start in begin:
+        total[start : start + size] += fade(start, size, length, overlap)
+    assert total.min() > 0
+
+
+def test_a_picture_is_decoded_whole_where_it_fits(vae, monkeypatch):
+    here = latents_of(2)
+    assert tile_size(request_of(), vae, here) == 0
+    assert tile_size(request_of(vae_tile_size=256), vae, here) == 256
+    large = torch.empty(1, CHANNELS, 1, 60, 104, device="meta")
+    on_gpu = SimpleNamespace(
+        device=torch.device("cuda:0"),
+        shape=large.shape,
+        element_size=large.element_size,
+    )
+    for gib, size in ((24, 0), (8, 512), (4, 256), (1, 128)):
+        free = gib << 30
+        monkeypatch.setattr("wan.decode.free_memory", lambda _, free=free: free)
+        assert tile_size(request_of(), vae, on_gpu) == size
+
+
 def test_chunks_need_no_gradients(vae):
     assert not any(chunk.requires_grad for chunk in decode_chunks(vae, latents_of(2)))
 
@@ -60,7 +127,7 @@ def test_frames_are_those_of_diffusers_own_pipeline(folder, request):
     )
     latents = latents_of(3)
     model = LoadedModel(FAMILY.variants()[0], pipeline)
-    ours = np.concatenate(list(FAMILY.decode(model, latents, None)))
+    ours = np.concatenate(list(FAMILY.decode(model, latents, request_of())))
     vae = pipeline.vae
     shape = (1, CHANNELS, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean).view(shape)

@@ -6,7 +6,7 @@ from engine.errors import OutOfMemory
 from engine.family import LoadedModel
 from engine.generate import Generator
 from engine.loading.ladder import Ladder, smaller_tile
-from engine.loading.offload import GIB
+from engine.loading.placement import GIB
 from engine.loading.resident import ResidentModel
 from engine.media.video import read_frames
 from engine.progress import Progress
@@ -185,6 +185,7 @@ def test_mmgps_profiles_come_before_chunks(settings, request_of, monkeypatch):
 def test_a_streamed_model_keeps_nothing_before_layers_are_computed_in_chunks(
     settings, request_of, monkeypatch
 ):
+    monkeypatch.setattr("engine.loading.resident.can_stream", lambda pipeline: True)
     resident = ResidentModel(settings)
     left = []
 

@@ -7,14 +7,13 @@ import torch
 
 from engine.errors import UserError
 from engine.loading.offload import (
-    GIB,
     budgets_of,
     choose_device,
     choose_dtype,
-    choose_placement,
     component_sizes,
     keep_precision,
 )
+from engine.loading.placement import GIB, choose_placement
 from engine.settings import PROJECT, Settings
 from tests.tiny_wan import make_transformer, make_vae
 

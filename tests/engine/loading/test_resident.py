@@ -9,7 +9,8 @@ from engine.errors import Cancelled, MissingWeights
 from engine.family import get_variant
 from engine.loading.checkpoint import load_component
 from engine.loading.interrupt import check_load
-from engine.loading.offload import GIB, place
+from engine.loading.offload import place
+from engine.loading.placement import GIB
 from engine.loading.resident import ResidentModel
 from engine.progress import Progress, ignore, never
 from engine.settings import Settings
