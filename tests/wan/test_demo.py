@@ -10,6 +10,7 @@ from demo.evaluate import make_video, score
 from demo.judge import load_judge, read_attributes
 from demo.render import render
 from demo.scenes import ATTRIBUTES, Scene
+from demo.trials import decibels
 from engine.family import get_variant
 from engine.loading.resident import ResidentModel
 from engine.progress import Progress
@@ -60,6 +61,14 @@ def test_still_things_stay(model):
 
 def test_colours_are_those_of_the_prompt(model, judge):
     assert colours_right(model, judge, num_frames=9, num_inference_steps=8) >= 87.5
+
+
+def test_tiles_of_the_vae_are_not_seen(model):
+    prompt = "a red ball moving left on grass at day"
+    whole = make_video(model, prompt, seed=1, **QUICK)
+    tiled = make_video(model, prompt, seed=1, vae_tile_size=128, **QUICK)
+    assert not torch.equal(tiled, whole)
+    assert decibels(tiled, whole) > 38
 
 
 def test_night_is_darker_than_day(model):
