@@ -18,6 +18,9 @@ class VaeWay:
     compiled: bool = False
     """The norms, each of which is six passes over all numbers."""
     tiled: bool = False
+    """As diffusers tiles."""
+    tile: int = 0
+    """Pixels of our own tiles; 0 is the whole picture."""
     stock: bool = False
 
 
@@ -35,12 +38,19 @@ VAE_WAYS = {
     "ours, bfloat16, channels last, compiled norms": VaeWay(
         torch.bfloat16, channels_last=True, compiled=True
     ),
+    "ours, float32, tiles of 256": VaeWay(torch.float32, tile=256),
+    "ours, float16, channels last, compiled norms, tiles of 448": VaeWay(
+        torch.float16, channels_last=True, compiled=True, tile=448
+    ),
+    "ours, float16, channels last, compiled norms, tiles of 256": VaeWay(
+        torch.float16, channels_last=True, compiled=True, tile=256
+    ),
 }
 
 
 def decoder(way: VaeWay, device: str, *, tiny: bool) -> Callable[[], torch.Tensor]:
     """Decodes 832 × 480 × 81, to frames in main memory."""
-    from wan.decode import decode_chunks
+    from wan.decode import decode_chunks, decode_tiles
 
     vae = make_vae(way, device, tiny=tiny)
     torch.manual_seed(1)
@@ -52,10 +62,12 @@ def decoder(way: VaeWay, device: str, *, tiny: bool) -> Callable[[], torch.Tenso
         )
 
     def run() -> torch.Tensor:
-        chunks = [
-            chunk.to("cpu", torch.float16) for chunk in decode_chunks(vae, latents)
-        ]
-        return torch.cat(chunks, dim=2)
+        made = (
+            decode_tiles(vae, latents, way.tile)
+            if way.tile
+            else decode_chunks(vae, latents)
+        )
+        return torch.cat([chunk.to("cpu", torch.float16) for chunk in made], dim=2)
 
     return run
 
