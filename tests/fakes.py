@@ -73,6 +73,7 @@ FETCHED = replace(
     VARIANT,
     id="fake-fetched",
     title="Fake model that is on a hub",
+    limits=replace(VARIANT.limits, min_vae_tile=0),
     folder="fake-fetched",
     files={
         "transformer": (WeightFile("fake/model", "large.safetensors", 0.003),),

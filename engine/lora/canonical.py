@@ -86,11 +86,11 @@ def read_canonical(
 
     canonical = Canonical()
     try:
-        with safe_open(file, framework="pt", device=device) as opened:
+        with safe_open(file, framework="pt") as opened:
             for layer in plan.layers:
                 check()
                 parts = {
-                    part: _read(opened, name, file)
+                    part: _read(opened, name, file, device)
                     for part, name in layer.parts.items()
                 }
                 _add(canonical, layer, parts, network)
@@ -99,8 +99,8 @@ def read_canonical(
     return canonical
 
 
-def _read(opened: Any, name: str, file: Path) -> Tensor:
-    tensor: Tensor = opened.get_tensor(name).float()
+def _read(opened: Any, name: str, file: Path, device: str) -> Tensor:
+    tensor: Tensor = opened.get_tensor(name).to(device).float()
     # The extremes tell it in one pass: where there is one NaN, both are.
     if tensor.numel() and not all(map(math.isfinite, tensor.aminmax())):
         raise UnreadableFile(

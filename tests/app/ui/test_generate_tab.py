@@ -140,22 +140,36 @@ def test_a_step_cache_is_sent_and_comes_back(desk: Desk, services: Services) -> 
         assert desk.shown(desk.tab.show(request))["step_cache"] == value
 
 
-def test_model_without_media_or_tiles_shows_no_fields_for_them(desk: Desk) -> None:
+def test_model_without_media_shows_no_fields_for_them(desk: Desk) -> None:
     updates = desk.tab.change_model("wan2.2-t2v-a14b")
     form = desk.tab.form
     hidden = [form.media_group, form.continuing, form.pinning]
-    hidden += [form.fields[name] for name in ("image_start", "vae_tile_size")]
-    assert [updates[component]["visible"] for component in hidden] == [False] * 5
+    hidden.append(form.fields["image_start"])
+    assert [updates[component]["visible"] for component in hidden] == [False] * 4
     assert "follow one another" not in updates[form.examples]
 
 
+@pytest.mark.parametrize(
+    ("model", "is_shown"), [("fake-model", True), ("fake-fetched", False)]
+)
+def test_tiling_is_shown_where_the_model_has_it(
+    model: str, desk: Desk, *, is_shown: bool
+) -> None:
+    updates = desk.tab.change_model(model)
+    tiling = updates[desk.tab.form.fields["vae_tile_size"]]
+    assert tiling["visible"] is is_shown
+
+
 OWN_FIELDS = {
-    "wan2.2-t2v-a14b": {"guidance_scale_2"},
-    "wan2.1-t2v-14b": {"source_video", "strength"},
-    "wan2.1-flf2v-14b-720p": {"image_start", "image_end"},
-    "wan2.1-vace-14b": {"control_video", "control_mask", "image_refs"},
+    "wan2.2-t2v-a14b": {"guidance_scale_2", "vae_tile_size"},
+    "wan2.1-t2v-14b": {"source_video", "strength", "vae_tile_size"},
+    "wan2.1-flf2v-14b-720p": {"image_start", "image_end", "vae_tile_size"},
+    "wan2.1-vace-14b": {
+        *("control_video", "control_mask", "image_refs", "vae_tile_size"),
+    },
     "skyreels-v2-df-14b-540p": {
         *("image_start", "source_video", "overlap_frames", "ar_step"),
+        "vae_tile_size",
     },
     "ltxv-demo": {
         *("image_start", "image_end", "conditions", "source_video", "overlap_frames"),
