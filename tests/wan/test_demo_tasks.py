@@ -37,7 +37,7 @@ def resident(settings):
 def clip() -> torch.Tensor:
     """A rendered clip, uint8 (33, 256, 256, 3)."""
     drawn = sample_clips([SCENE], 33, torch.Generator().manual_seed(3))
-    return render(drawn, 256, 256)[0]
+    return render(drawn, 256, 256, samples=1)[0]
 
 
 @pytest.fixture
