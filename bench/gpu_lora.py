@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -183,8 +183,7 @@ def one_row(
     empty_caches(device)
     reset_peak(device)
     clock = now()
-    with ExitStack() as stack:
-        stack.enter_context(applied)
+    with applied:
         put_on = now() - clock
         step = step_seconds(network, device, tiny=tiny)
         clock = now()

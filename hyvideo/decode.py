@@ -12,7 +12,7 @@ from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
 from engine.family import LoadedModel
-from engine.loading.memory import free_memory
+from engine.loading.tiles import automatic_tile
 from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
 
@@ -98,19 +98,13 @@ def tile_size(request: GenerationRequest, vae: Any, latents: Tensor) -> int:
     into the GPU's free memory."""
     if request.vae_tile_size is not None:
         return request.vae_tile_size
-    if latents.device.type != "cuda":
-        return 0
-    free = free_memory(latents.device)
     frames = min(
         (latents.shape[2] - 1) * vae.temporal_compression_ratio,
         vae.tile_sample_min_num_frames,
     )
     area = latents.shape[3] * latents.shape[4] * vae.spatial_compression_ratio**2
     per_pixel = (frames + 1) * BYTES_PER_PIXEL * latents.element_size() / 2
-    if area * per_pixel < 0.9 * free:
-        return 0
-    fitting = [size for size in TILES if size**2 * per_pixel < 0.9 * free]
-    return next(iter(fitting), TILES[-1])
+    return automatic_tile(TILES, latents.device, area, per_pixel)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from transformers import (
 from engine.family import LoadedModel, ModelVariant, OnComponent, OnPhase, OnStep
 from engine.loading.checkpoint import load_tokenizer, network_loader
 from engine.loading.memory import free_memory
+from engine.loading.tiles import fitting_tile
 from engine.media.frames import load_image
 from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
@@ -271,8 +272,7 @@ def tile_size(request: GenerationRequest, latents: Tensor) -> int:
     free = free_memory(latents.device)
     frames = latents.shape[2] * 4
     per_pixel = BYTES_PER_PIXEL * latents.element_size() / 2
-    fitting = [size for size in TILES if frames * size**2 * per_pixel < 0.9 * free]
-    return next(iter(fitting), TILES[-1])
+    return fitting_tile(TILES, frames * per_pixel, free)
 
 
 @contextmanager

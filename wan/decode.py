@@ -11,7 +11,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from diffusers.utils.torch_utils import get_module_execution_device
 
 from engine.family import LoadedModel
-from engine.loading.memory import free_memory
+from engine.loading.tiles import automatic_tile
 from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
 
@@ -41,15 +41,9 @@ def tile_size(request: GenerationRequest, vae: Any, latents: torch.Tensor) -> in
     into the GPU's free memory."""
     if request.vae_tile_size is not None:
         return request.vae_tile_size
-    if latents.device.type != "cuda":
-        return 0
-    free = free_memory(latents.device)
     per_pixel = BYTES_PER_PIXEL * latents.element_size() / 4
     area = latents.shape[3] * latents.shape[4] * vae.spatial_compression_ratio**2
-    if area * per_pixel < 0.9 * free:
-        return 0
-    fitting = [size for size in TILES if size**2 * per_pixel < 0.9 * free]
-    return next(iter(fitting), TILES[-1])
+    return automatic_tile(TILES, latents.device, area, per_pixel)
 
 
 def denormalise(vae: Any, latents: torch.Tensor) -> torch.Tensor:
@@ -98,11 +92,11 @@ def decode_tiles(vae: Any, latents: torch.Tensor, size: int) -> Iterator[torch.T
     tops, lefts = (
         starts(latents.shape[axis] * ratio, size, overlap) for axis in (3, 4)
     )
-    tiles, last = {}, size // ratio
+    tiles, side = {}, size // ratio
     for top in tops:
         for left in lefts:
             row, column = top // ratio, left // ratio
-            part = latents[..., row : row + last, column : column + last]
+            part = latents[..., row : row + side, column : column + side]
             tiles[top, left] = [
                 chunk.to("cpu", torch.float16) for chunk in decode_chunks(vae, part)
             ]

@@ -106,12 +106,12 @@ class OnGpu:
 def test_automatic_tiling_goes_by_the_free_memory(
     vae, request_of, monkeypatch, gib, size
 ):
-    monkeypatch.setattr("hyvideo.decode.free_memory", lambda device: gib << 30)
+    monkeypatch.setattr("engine.loading.tiles.free_memory", lambda device: gib << 30)
     assert tile_size(request_of(), vae, OnGpu(21, 544, 960)) == size
 
 
 def test_a_longer_video_needs_no_smaller_tiles(vae, request_of, monkeypatch):
-    monkeypatch.setattr("hyvideo.decode.free_memory", lambda device: 40 << 30)
+    monkeypatch.setattr("engine.loading.tiles.free_memory", lambda device: 40 << 30)
     sizes = {tile_size(request_of(), vae, OnGpu(n, 544, 960)) for n in (5, 21, 200)}
     assert sizes == {0}
 

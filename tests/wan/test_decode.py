@@ -109,7 +109,9 @@ def test_a_picture_is_decoded_whole_where_it_fits(vae, monkeypatch):
     )
     for gib, size in ((24, 0), (8, 512), (4, 256), (1, 128)):
         free = gib << 30
-        monkeypatch.setattr("wan.decode.free_memory", lambda _, free=free: free)
+        monkeypatch.setattr(
+            "engine.loading.tiles.free_memory", lambda _, free=free: free
+        )
         assert tile_size(request_of(), vae, on_gpu) == size
 
 
