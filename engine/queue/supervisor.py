@@ -115,7 +115,8 @@ class Supervisor:
         while not is_interrupted():
             self._settled.clear()
             is_working = self._thread.is_alive()
-            if self._job is None and not self._store.list_jobs(*waiting):
+            # In this order: a job leaves the store before it leaves the supervisor.
+            if not self._store.list_jobs(*waiting) and self._job is None:
                 return True
             if not is_working:
                 raise EngineError("the supervisor ended before the queue was empty")
@@ -156,8 +157,8 @@ class Supervisor:
         for job in self._store.list_jobs(JobStatus.running):
             self._job = job
             if not self._finish_if_saved(job):
-                self._store.interrupted(job.id, "the app ended", blame=False)
                 remove_part(self._output(job), job.id)
+                self._store.interrupted(job.id, "the app ended", blame=False)
             self._job = None
 
     def _turn(self) -> None:

@@ -3,6 +3,7 @@ import signal
 import time
 from multiprocessing import active_children
 from pathlib import Path
+from threading import Event
 
 import psutil
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from engine.errors import EngineError, UserError
 from engine.events import Failed, Phase, Saved, Started, Step, Stopped, Warned
 from engine.media.metadata import read_request
-from engine.outputs import output_path, part_path
+from engine.outputs import output_path, part_path, remove_part
 from engine.queue import supervisor as supervisor_module
 from engine.queue.job import JobStatus
 from engine.queue.messages import Ready
@@ -399,6 +400,30 @@ def test_cancel_that_the_app_did_not_survive_is_not_forgotten(
     app.supervisor.wait_until_empty()
     assert app.status(job) is JobStatus.cancelled
     assert app.said(Started) == []
+    assert parts(settings) == []
+
+
+def test_queue_is_not_empty_before_what_a_dead_app_left_is_removed(
+    settings, use_fake_family, start, monkeypatch
+):
+    removing, may_remove = Event(), Event()
+
+    def remove_slowly(output, job):
+        removing.set()
+        assert may_remove.wait(20)
+        remove_part(output, job)
+
+    monkeypatch.setattr(supervisor_module, "remove_part", remove_slowly)
+    dead = App(settings)
+    [job] = dead.add("a red ball")
+    leave_part(dead.store.claim(), settings)
+    dead.store.cancel(job)
+    dead.store.close()
+    app = start()
+    assert removing.wait(20)
+    assert app.status(job) is JobStatus.running
+    may_remove.set()
+    assert app.supervisor.wait_until_empty()
     assert parts(settings) == []
 
 
