@@ -48,6 +48,11 @@ class Clip:
     zoom: Tensor  # (clips,) distance of the picture plane
 
 
+def alone(clips: Clip, index: int) -> Clip:
+    """One of them, still as a batch."""
+    return Clip(**{name: v[index : index + 1] for name, v in vars(clips).items()})
+
+
 @dataclass(frozen=True)
 class Draw:
     """Uniform numbers for a batch of clips."""

@@ -5,7 +5,8 @@ https://iquilezles.org/articles/distfunctions/), shadows are his soft shadows. T
 floor is a plane, the sky a function of direction. All work is per ray; each function
 marked ``fused`` is one kernel on a GPU. Two march steps are one such function: fewer
 would read and write the rays more often than they compute, and a whole march in one
-takes minutes to compile.
+takes minutes to compile. A single clip on a CPU takes another way: only the rays that
+come near the object are followed.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import torch
 from torch import Tensor
 
 from demo import surfaces
-from demo.clips import Clip
-from demo.fused import fused
+from demo.clips import Clip, alone
+from demo.fused import MANY, fused
 from demo.scenes import FLOORS
 from demo.vec import (
     Vec,
@@ -152,14 +153,43 @@ def _meets(t: Tensor, far: Tensor, origin: Vec, direction: Vec, shot: Shot) -> T
     return (distance(along(origin, direction, t), shot) < 0.012) & (t < far)
 
 
+def _followed(mask: Tensor) -> Tensor | slice:
+    """Which rays of a single clip on a CPU ``mask`` has. Of several clips, or on a GPU,
+    all: kernels are compiled for one number of rays."""
+    if mask.is_cuda or len(mask) > 1:
+        return slice(None)
+    return mask[0].nonzero()[:, 0]
+
+
+def _pick(values: Vec, rays: Tensor | slice) -> Vec:
+    return each(lambda c: c[:, rays], values)
+
+
+def _put(values: Vec, rays: Tensor | slice, like: Tensor) -> Vec:
+    """Back to where they were picked from, among zeros."""
+
+    def put(c: Tensor) -> Tensor:
+        whole = torch.zeros_like(like)
+        whole[:, rays] = c
+        return whole
+
+    return values if isinstance(rays, slice) else each(put, values)
+
+
 def _march(
     origin: Vec, direction: Vec, shot: Shot, steps: int
 ) -> tuple[Tensor, Tensor]:
     """Distance along each ray to the object, and whether it is met."""
     t, far = _enter(origin, direction, shot)
+    rays = _followed(far > 0)
+    origin, direction = _pick(origin, rays), _pick(direction, rays)
+    reach = t[:, rays]
     for _ in range(steps // TOGETHER):
-        t = _advance(t, origin, direction, shot)
-    return t, _meets(t, far, origin, direction, shot)
+        reach = _advance(reach, origin, direction, shot)
+    met = torch.zeros_like(t, dtype=torch.bool)
+    met[:, rays] = _meets(reach, far[:, rays], origin, direction, shot)
+    t[:, rays] = reach
+    return t, met
 
 
 @fused
@@ -176,11 +206,14 @@ def _toward_light(
 def _shadow(point: Vec, shot: Shot) -> Tensor:
     """Share of sunlight that reaches points; soft at the edge."""
     t, far = _enter(point, shot.sun, shot)
-    t, light = t.clamp(min=0.02), torch.ones_like(t)
+    rays = _followed(far > 0)
+    point, t = _pick(point, rays), t[:, rays].clamp(min=0.02)
+    light = torch.ones_like(t)
     for _ in range(SHADOW_STEPS // TOGETHER):
         t, light = _toward_light(t, light, point, shot)
-    light = surfaces.smoothstep(0.0, 1.0, light)
-    return torch.where(far > 0, light, torch.ones_like(light))
+    share = torch.ones_like(far)
+    share[:, rays] = surfaces.smoothstep(0.0, 1.0, light)
+    return torch.where(far > 0, share, torch.ones_like(share))
 
 
 def _normal(point: Vec, shot: Shot) -> Vec:
@@ -210,6 +243,13 @@ def _shade_object(origin: Vec, direction: Vec, t: Tensor, shot: Shot) -> Vec:
     mirrored = surfaces.sky_gradient(bounce, shot.sky, shot.sun)
     grazing = (1 - fill).clamp(0, 1) ** 4
     return along(along(lit, key, 0.35 * gloss), mirrored, 0.03 + 0.30 * grazing)
+
+
+def _shade_met(origin: Vec, direction: Vec, t: Tensor, met: Tensor, shot: Shot) -> Vec:
+    """``_shade_object`` where the object is met; elsewhere, any colour."""
+    rays = _followed(met)
+    picked = _pick(origin, rays), _pick(direction, rays), t[:, rays]
+    return _put(_shade_object(*picked, shot), rays, t)
 
 
 @fused
@@ -249,7 +289,7 @@ def _shade_floor(origin: Vec, direction: Vec, shot: Shot) -> Vec:
     colour = _light_floor(point, t, _shadow(point, shot), shot)
     bounce = Vec(direction.x, -direction.y, direction.z)
     reach, met = _march(point, bounce, shot, MIRROR_STEPS)
-    body = _shade_object(point, bounce, reach, shot)
+    body = _shade_met(point, bounce, reach, met, shot)
     return _reflect(colour, body, met, t, direction, shot)
 
 
@@ -263,9 +303,11 @@ def _finish(direction: Vec, ground: Vec, body: Vec, met: Tensor, shot: Shot) -> 
 
 def _trace(origin: Vec, direction: Vec, shot: Shot) -> Vec:
     """Colour of rays, sRGB 0..1."""
-    ground = _shade_floor(origin, direction, shot)
     t, met = _march(origin, direction, shot, MARCH_STEPS)
-    body = _shade_object(origin, direction, t, shot)
+    body = _shade_met(origin, direction, t, met, shot)
+    down = _followed((direction.y < -1e-3) & ~met)
+    seen = _shade_floor(_pick(origin, down), _pick(direction, down), shot)
+    ground = _put(seen, down, t)
     return _finish(direction, ground, body, met, shot)
 
 
@@ -275,6 +317,11 @@ def render(clip: Clip, height: int, width: int, samples: int = 2) -> Tensor:
 
     ``samples`` rays along each side of a pixel are averaged.
     """
+    count = len(clip.shape)
+    rays = count * height * width * samples**2
+    if count > 1 and rays < MANY and not clip.eye.is_cuda:
+        films = (render(alone(clip, i), height, width, samples) for i in range(count))
+        return torch.cat(list(films))
     pictures = []
     for frame in range(clip.position.shape[1]):
         origin, direction = _rays(clip, frame, height * samples, width * samples)

@@ -100,3 +100,13 @@ def test_clips_of_one_seed_are_the_same():
 
 def test_every_colour_has_a_palette_entry():
     film(*(scene(colour=colour) for colour in COLOURS), frames=1)
+
+
+def test_a_clip_alone_is_what_it_is_among_others(monkeypatch):
+    scenes = [
+        scene(shape="ring", floor="checkerboard", sky="sunset", motion="spinning"),
+        scene(shape="cone", colour="blue", floor="grass", sky="night"),
+    ]
+    one_by_one = film(*scenes)
+    monkeypatch.setattr("demo.render.MANY", 0)
+    assert torch.equal(film(*scenes), one_by_one)
