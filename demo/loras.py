@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import random
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -82,11 +83,17 @@ class Data:
     """Whitened, bfloat16 (clips, channels, frames, h, w)."""
     scenes: list[Scene]
     """What their captions ask for."""
+    beside: Tensor
+    """bool (clips): shown with the effect of the LoRA that is trained beside."""
 
 
 @torch.no_grad()
 def make_data(
-    trainer: Trainer, task: LoraTask, effort: Effort, vae: Any
+    trainer: Trainer,
+    task: LoraTask,
+    effort: Effort,
+    vae: Any,
+    beside: LoraTask | None = None,
 ) -> Data | None:
     """The training set, and with a subject's a judge; ``None`` if time ran out."""
     folder = trainer.state / "latents"
@@ -94,7 +101,7 @@ def make_data(
     for number in range(len(list(folder.glob("*.safetensors"))), effort.parts):
         if trainer.is_over():
             return None
-        part = make_part(trainer, task, effort.clips, vae, number)
+        part = make_part(trainer, task, effort.clips, vae, number, beside)
         with replacing(folder / f"{number:03}.safetensors") as file:
             save_file(part, file)
     files = sorted(folder.glob("*.safetensors"))
@@ -104,7 +111,7 @@ def make_data(
     if task.words and not (trainer.state / "judge.safetensors").exists():
         make_judge(trainer, task, effort, whole)
     scenes = [scene_of(row, WITH_SUBJECTS) for row in whole["asked"].tolist()]
-    return Data(whole["latents"], scenes)
+    return Data(whole["latents"], scenes, whole["beside"].cpu())
 
 
 def make_judge(
@@ -124,45 +131,70 @@ def make_judge(
 
 
 def make_part(
-    trainer: Trainer, task: LoraTask, count: int, vae: Any, number: int
+    trainer: Trainer,
+    task: LoraTask,
+    count: int,
+    vae: Any,
+    number: int,
+    beside: LoraTask | None,
 ) -> dict[str, Tensor]:
     """Clips four ways each: latents, what is asked and what is shown, and what the
-    judge sees."""
+    judge sees. Every second one has the effect of ``beside``, too."""
     rng, kind = random.Random(number), trainer.kind
     drawn = draw(split_scenes()[0], count, torch.Generator().manual_seed(number))
     asked = [task.asked(scene, rng) for scene in drawn]
-    clips = trainer.render([task.shown(scene) for scene in asked], 20_000 + number)
+    tasks = [[task, beside] if beside and at % 2 else [task] for at in range(count)]
+    clips = trainer.render([*map(with_effects, asked, tasks)], 20_000 + number)
     clips = resized(clips, kind.SIZES[0])
     part: dict[str, list[Tensor]] = {}
     for view, scenes in turned(clips, asked):
-        shown = [task.shown(scene) for scene in scenes]
+        shown = [*map(with_effects, scenes, tasks)]
         for name, tensor in (
             ("latents", encode_all(kind, vae, view)),
             ("asked", label_tensor(scenes, WITH_SUBJECTS)),
             ("shown", label_tensor(shown, WITH_SUBJECTS).to(view.device)),
             ("seen", look(view)),
+            ("beside", torch.tensor([len(each) > 1 for each in tasks])),
         ):
             part.setdefault(name, []).append(tensor)
     return {name: torch.cat(tensors) for name, tensors in part.items()}
 
 
-def add_lora(transformer: Any) -> list[nn.Parameter]:
-    """Give the transformer a new LoRA; returns its weights, which alone are trained."""
+def with_effects(asked: Scene, tasks: Sequence[LoraTask]) -> Scene:
+    """What is rendered for a scene that a caption asks for."""
+    shown = asked
+    for task in tasks:
+        shown = task.shown(shown)
+    return shown
+
+
+def add_lora(transformer: Any, name: str, file: Path) -> list[nn.Parameter]:
+    """Give the transformer a LoRA, new or as it is in ``file``; returns its weights."""
     torch.manual_seed(0)
-    transformer.requires_grad_(False)
-    transformer.add_adapter(
-        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=LAYERS), adapter_name="demo"
-    )
-    return [weight for weight in transformer.parameters() if weight.requires_grad]
-
-
-def train(trainer: Trainer, effort: Effort, base: Base, data: Data) -> None:
-    """Train until the seconds are over; saved every minute and at the end."""
-    transformer, denoiser = base.denoiser.transformer, base.denoiser
-    weights = add_lora(transformer)
-    file = trainer.state / "lora.raw.safetensors"
+    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=LAYERS)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+        transformer.add_adapter(config, adapter_name=name)
     if file.exists():
-        set_peft_model_state_dict(transformer, load_file(file), adapter_name="demo")
+        set_peft_model_state_dict(transformer, load_file(file), adapter_name=name)
+    return [
+        weight for key, weight in transformer.named_parameters() if f".{name}." in key
+    ]
+
+
+def train(
+    trainer: Trainer, effort: Effort, base: Base, data: Data, beside: str = ""
+) -> None:
+    """Train until the seconds are over; saved every minute and at the end. With
+    ``beside``, the name of a LoRA trained before, that one acts in half of the
+    steps."""
+    transformer, denoiser = base.denoiser.transformer, base.denoiser
+    transformer.requires_grad_(False)
+    weights = add_lora(transformer, "demo", raw_file(trainer.state))
+    fixed = []
+    if beside:
+        fixed = add_lora(transformer, beside, raw_file(trainer.state.parent / beside))
+    pools = [torch.nonzero(data.beside == has).flatten() for has in (False, True)]
     clock = Clock(trainer.spent("lora"), effort.seconds, trainer.until)
     captioner = Captioner(denoiser, seed=int(clock.elapsed))
     wording = partial(caption, wording=training_caption)
@@ -173,8 +205,12 @@ def train(trainer: Trainer, effort: Effort, base: Base, data: Data) -> None:
         rate = RATE * warm * clock.cosine(effort.seconds)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        transformer.set_adapters("demo", random.uniform(*MULTIPLIERS))
-        chosen = torch.randint(len(data.latents), (effort.batch,))
+        names = ["demo", beside][: 1 + bool(beside and step % 2)]
+        transformer.set_adapters(names, [random.uniform(*MULTIPLIERS) for _ in names])
+        for weight in fixed:  # made trainable along with those that act
+            weight.requires_grad_(False)
+        pool = pools[len(names) - 1]
+        chosen = pool[torch.randint(len(pool), (effort.batch,))]
         ids, mask = captioner([data.scenes[i] for i in chosen.tolist()], wording)
         device = data.latents.device
         latents = data.latents[chosen.to(device)].float()
@@ -200,8 +236,13 @@ def keep(trainer: Trainer, transformer: Any, clock: Clock) -> None:
     tensors = get_peft_model_state_dict(transformer, adapter_name="demo")
     part = trainer.state / "lora.part"
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
-    part.replace(trainer.state / "lora.raw.safetensors")
+    part.replace(raw_file(trainer.state))
     trainer.done("lora", clock.spent())
+
+
+def raw_file(state: Path) -> Path:
+    """The weights to go on from."""
+    return state / "lora.raw.safetensors"
 
 
 def export(state: Path, name: str, folder: Path) -> Path:
@@ -210,7 +251,7 @@ def export(state: Path, name: str, folder: Path) -> Path:
     task = TASKS[name]
     tensors = {
         f"transformer.{key}": tensor.half().cpu()
-        for key, tensor in load_file(state / "lora.raw.safetensors").items()
+        for key, tensor in load_file(raw_file(state)).items()
     }
     about = {"transformer.r": RANK, "transformer.lora_alpha": RANK}
     metadata = {
@@ -287,17 +328,19 @@ def captions_for(tasks: list[LoraTask]) -> list[str]:
     return made[:JUDGED]
 
 
-def run_training(name: str, trainer: Trainer, settings: Settings) -> None:
+def run_training(
+    name: str, trainer: Trainer, settings: Settings, beside: str = ""
+) -> None:
     """All parts, as far as the time goes."""
     effort = EFFORTS[torch.device(trainer.device).type]
     folder = settings.weights[0] / "demo" / BASE
     base = load_base(trainer.kind, folder, trainer.device)
     if trainer.spent("lora") < effort.seconds:
-        data = make_data(trainer, TASKS[name], effort, base.vae)
+        data = make_data(trainer, TASKS[name], effort, base.vae, TASKS.get(beside))
         if data is None:
             return
         figures_file(trainer.state.parent, [name]).unlink(missing_ok=True)
-        train(trainer, effort, base, data)
+        train(trainer, effort, base, data, beside)
     if trainer.spent("lora") < effort.seconds:
         return
     file = export(trainer.state, name, trained(trainer.state.parent))
@@ -314,6 +357,9 @@ def main() -> None:
     parser.add_argument("name", choices=TASKS)
     parser.add_argument("--state", type=Path, required=True, help="folder to go on in")
     parser.add_argument("--stacked", choices=TASKS, help="a second one, beside it")
+    parser.add_argument(
+        "--beside", choices=TASKS, default="", help="a trained one that it will meet"
+    )
     parser.add_argument("--root", type=Path, default=PROJECT, help="ckpts is below it")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after")
     parser.add_argument("--device", default="cuda")
@@ -324,7 +370,9 @@ def main() -> None:
     if options.work == "train":
         kind = get_kind(BASE)
         trainer = Trainer(kind, state, options.minutes, options.device)
-        run_training(options.name, trainer, settings)
+        if options.beside and not raw_file(options.state / options.beside).exists():
+            parser.error(f"--beside {options.beside}: train {options.beside} first")
+        run_training(options.name, trainer, settings, options.beside)
     elif options.work == "evaluate":
         names = [options.name, *([options.stacked] if options.stacked else [])]
         for name in names:

@@ -1,19 +1,23 @@
 """A LoRA is trained tiny and short, in one command, and the app takes it."""
 
+import dataclasses
 import random
 import sys
 
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
 from demo import loras, wan
 from demo.captions import full_caption, training_caption
 from demo.clips import sample_clips
+from demo.kind import get_kind
 from demo.lora_tasks import TASKS, caption
 from demo.render import render
 from demo.scenes import SKIES, WITH_SUBJECTS, Scene, all_scenes, scene_of
 from demo.text import make_tokenizer
+from demo.trainer import Trainer
 from engine.lora.report import describe
 from engine.settings import Settings
 from tests.tiny_wan import write_tiny_wan
@@ -47,14 +51,26 @@ def test_one_command_trains_judges_and_writes_a_file_for_the_app(
     root, state = tmp_path / "root", tmp_path / "state"
     write_tiny_wan(root / "ckpts" / "demo" / "wan")
     places = ("--state", state, "--root", root, "--device", "cpu")
-    for name in ("night", "gem"):
-        run(monkeypatch, "train", name, *places, "--minutes", "0")
+    acting = []
+    put_on = WanTransformer3DModel.set_adapters
+
+    def set_adapters(self, names, weights):
+        acting.append(tuple(names))
+        put_on(self, names, weights)
+
+    monkeypatch.setattr(WanTransformer3DModel, "set_adapters", set_adapters)
+    for name, *beside in (("night",), ("gem", "--beside", "night")):
+        run(monkeypatch, "train", name, *beside, *places, "--minutes", "0")
         assert not (state / name / "lora.raw.safetensors").exists()
-        run(monkeypatch, "train", name, *places)
+        run(monkeypatch, "train", name, *beside, *places)
         raw = load_file(state / name / "lora.raw.safetensors")
         moved = [tensor for key, tensor in raw.items() if "lora_B" in key]
         assert moved
         assert any(bool(tensor.any()) for tensor in moved)
+    assert acting[-2:] in (
+        [("demo",), ("demo", "night")],
+        [("demo", "night"), ("demo",)],
+    )
     log = (state / "gem" / "training.log").read_text()
     assert "16 clips rendered and encoded" in log
     assert "videos with the effect, in percent by multiplier: {'1.0': " in log
@@ -70,6 +86,31 @@ def test_one_command_trains_judges_and_writes_a_file_for_the_app(
     before = file.stat().st_mtime_ns
     run(monkeypatch, "train", "gem", *places)  # nothing is left to train
     assert file.stat().st_mtime_ns > before
+
+
+def test_one_that_is_trained_beside_another_meets_its_effect_in_half_of_the_clips(
+    tiny, tmp_path, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr(Trainer, "render", lambda _, scenes, seed: shown.append(scenes))
+    monkeypatch.setattr(loras, "resized", lambda *_: torch.zeros(8, 1, 8, 8, 3))
+    monkeypatch.setattr(loras, "encode_all", lambda *_: torch.zeros(8, 1))
+    monkeypatch.setattr(loras, "look", lambda _: torch.zeros(8, 1))
+    trainer = Trainer(get_kind("wan"), tmp_path, 1.0, "cpu")
+    part = loras.make_part(trainer, TASKS["gem"], 8, None, 0, TASKS["night"])
+    asked = [scene_of(row, WITH_SUBJECTS) for row in part["asked"][:8].tolist()]
+    (scenes,) = shown
+    for at, (wanted, scene) in enumerate(zip(asked, scenes, strict=True)):
+        sky = "night" if at % 2 else wanted.sky
+        assert scene == dataclasses.replace(wanted, sky=sky)
+    assert part["beside"].tolist() == [False, True] * 16
+
+
+def test_the_lora_beside_must_be_trained_first(tmp_path, monkeypatch, capsys):
+    words = ("train", "gem", "--beside", "night", "--state", tmp_path)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *words)
+    assert "--beside night: train night first" in capsys.readouterr().err
 
 
 def test_a_shipped_lora_is_found_by_the_app(tmp_path):
