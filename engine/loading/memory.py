@@ -20,7 +20,10 @@ GIB = 1 << 30
 LARGE = 16 << 20
 """Bytes from which a block of main memory is the system's again once it is free."""
 
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+KEPT = 512 << 20
+"""Free bytes at the end of the heap, above which some are the system's again."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 @contextmanager
@@ -66,10 +69,12 @@ def return_large_blocks() -> None:
 
     Left to itself, glibc raises that size to that of the largest block freed before, up
     to 32 MiB. Its heap then keeps what lies between blocks in use, and a job takes the
-    more, the more jobs were before it.
+    more, the more jobs were before it. With that size given, it would give back all but
+    128 KiB of the heap's end at each chance, and fetch it anew for the next tensor.
     """
     if mallopt := _glibc("mallopt"):
         mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def _glibc(name: str) -> Callable[..., int] | None:
