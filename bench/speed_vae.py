@@ -14,37 +14,26 @@ TINY = {"base_dim": 8, "z_dim": 16, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 
 @dataclass(frozen=True)
 class VaeWay:
     dtype: torch.dtype
-    channels_last: bool = False
-    compiled: bool = False
-    """The norms, each of which is six passes over all numbers."""
+    stock: bool = False
+    """As diffusers decodes."""
     tiled: bool = False
     """As diffusers tiles."""
+    fast: bool = False
+    """As the app decodes on a GPU."""
     tile: int = 0
     """Pixels of our own tiles; 0 is the whole picture."""
-    stock: bool = False
 
 
 VAE_WAYS = {
     "stock float32": VaeWay(torch.float32, stock=True),
     "stock bfloat16": VaeWay(torch.bfloat16, stock=True),
     "stock bfloat16, tiled": VaeWay(torch.bfloat16, stock=True, tiled=True),
-    "ours, float32": VaeWay(torch.float32),
-    "ours, float32, channels last": VaeWay(torch.float32, channels_last=True),
-    "ours, float16": VaeWay(torch.float16),
-    "ours, float16, channels last": VaeWay(torch.float16, channels_last=True),
-    "ours, float16, channels last, compiled norms": VaeWay(
-        torch.float16, channels_last=True, compiled=True
-    ),
-    "ours, bfloat16, channels last, compiled norms": VaeWay(
-        torch.bfloat16, channels_last=True, compiled=True
-    ),
-    "ours, float32, tiles of 256": VaeWay(torch.float32, tile=256),
-    "ours, float16, channels last, compiled norms, tiles of 448": VaeWay(
-        torch.float16, channels_last=True, compiled=True, tile=448
-    ),
-    "ours, float16, channels last, compiled norms, tiles of 256": VaeWay(
-        torch.float16, channels_last=True, compiled=True, tile=256
-    ),
+    "float32, frame by frame": VaeWay(torch.float32),
+    "ours, float32": VaeWay(torch.float32, fast=True),
+    "ours, float16": VaeWay(torch.float16, fast=True),
+    "ours, float16, tiles of 384": VaeWay(torch.float16, fast=True, tile=384),
+    "ours, float16, tiles of 320": VaeWay(torch.float16, fast=True, tile=320),
+    "ours, float16, tiles of 256": VaeWay(torch.float16, fast=True, tile=256),
 }
 
 
@@ -75,25 +64,17 @@ def decoder(way: VaeWay, device: str, *, tiny: bool) -> Callable[[], torch.Tenso
 def make_vae(way: VaeWay, device: str, *, tiny: bool) -> Any:
     """Torch's own initial weights, the same each time."""
     from diffusers import AutoencoderKLWan
-    from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
+
+    from wan.vae import speed_up
 
     torch.manual_seed(0)
     with torch.device(device):
         vae = AutoencoderKLWan(**(TINY if tiny else {}))
     vae.eval().requires_grad_(False)
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for weight in vae.parameters():
         weight.data = weight.data.to(way.dtype)
-        if way.channels_last and weight.ndim in formats:
-            weight.data = weight.data.to(memory_format=formats[weight.ndim])
     if way.tiled:
         vae.enable_tiling()
-    if way.compiled and device != "cpu":
-        # All norms are one function to the compiler, each size another form of it;
-        # beyond the limit nothing is compiled any more, silently.
-        torch.compiler.reset()
-        torch._dynamo.config.recompile_limit = 64
-        for module in vae.modules():
-            if isinstance(module, WanRMS_norm):
-                module.compile(dynamic=True)
+    if way.fast:
+        speed_up(vae)
     return vae

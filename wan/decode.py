@@ -10,6 +10,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from diffusers.utils.torch_utils import get_module_execution_device
 
+from engine.errors import UserError
 from engine.family import LoadedModel
 from engine.loading.tiles import automatic_tile
 from engine.media.pixels import to_uint8
@@ -18,9 +19,9 @@ from engine.request import GenerationRequest
 BYTES_PER_PIXEL = 22_700
 """What decoding needs in float32 for each pixel of a frame; measured: 8.5 GiB for
 832 × 480."""
-TILES = (512, 256, 128)
-CELL = 16
-"""Tiles overlap by multiples of it, in pixels."""
+TILES = (512, 384, 320, 256, 128)
+CELL, OVERLAP = 16, 6
+"""Tiles overlap by a sixth, in multiples of so many pixels, at least two."""
 
 
 def decode(
@@ -33,7 +34,18 @@ def decode(
     size = tile_size(request, vae, raw)
     chunks = decode_tiles(vae, raw, size) if size else decode_chunks(vae, raw)
     for chunk in chunks:
+        if not chunk.isfinite().all():
+            raise UserError(_told_overflow(vae))
         yield to_uint8(chunk)
+
+
+def _told_overflow(vae: Any) -> str:
+    if vae.dtype == torch.float16:
+        return (
+            "decoding outgrew float16: give the model's row the option "
+            "`vae_dtype: float32` (docs/models.md says how)"
+        )
+    return "the video has numbers that aren't finite: its weights may be damaged"
 
 
 def tile_size(request: GenerationRequest, vae: Any, latents: torch.Tensor) -> int:
@@ -49,12 +61,12 @@ def tile_size(request: GenerationRequest, vae: Any, latents: torch.Tensor) -> in
 def denormalise(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """From the transformer's scale to the VAE's."""
     # Offloaded, its weights may lie elsewhere than it runs.
-    latents = latents.to(get_module_execution_device(vae), vae.dtype)
+    latents = latents.to(get_module_execution_device(vae), torch.float32)
     shape = (1, vae.config.z_dim, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean).view(shape).to(latents)
     # Divided by the reciprocal, as the pipeline does it, to round as it does.
     reciprocal = 1.0 / torch.tensor(vae.config.latents_std).view(shape).to(latents)
-    return latents / reciprocal + mean
+    return (latents / reciprocal + mean).to(vae.dtype)
 
 
 @torch.no_grad()
@@ -84,11 +96,10 @@ def decode_chunks(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def decode_tiles(vae: Any, latents: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
-    """The same in tiles of ``size`` pixels that overlap by a quarter and fade into one
-    another. All frames of a tile are made before the next one, and wait in main memory.
-    """
+    """The same in tiles of ``size`` pixels that overlap and fade into one another. All
+    frames of a tile are made before the next one, and wait in main memory."""
     ratio = vae.spatial_compression_ratio
-    overlap = max(size // 4 // CELL, 1) * CELL
+    overlap = max(size // OVERLAP // CELL, 2) * CELL
     tops, lefts = (
         starts(latents.shape[axis] * ratio, size, overlap) for axis in (3, 4)
     )
@@ -101,19 +112,19 @@ def decode_tiles(vae: Any, latents: torch.Tensor, size: int) -> Iterator[torch.T
                 chunk.to("cpu", torch.float16) for chunk in decode_chunks(vae, part)
             ]
     height, width = latents.shape[3] * ratio, latents.shape[4] * ratio
-    weights = {
-        (top, left): fade(top, size, height, overlap)[:, None]
-        * fade(left, size, width, overlap)
-        for top, left in tiles
-    }
+    device = latents.device
+    weights, shares = {}, torch.zeros(height, width, device=device)
+    for top, left in tiles:
+        weight = (
+            fade(top, size, height, overlap)[:, None] * fade(left, size, width, overlap)
+        ).to(device)
+        shares[top : top + size, left : left + size] += weight
+        weights[top, left] = weight
     for pieces in zip(*tiles.values(), strict=True):
-        total = torch.zeros(*pieces[0].shape[:3], height, width)
-        shares = torch.zeros(height, width)
+        total = torch.zeros(*pieces[0].shape[:3], height, width, device=device)
         for (top, left), piece in zip(tiles, pieces, strict=True):
-            weight = weights[top, left]
             here = (..., slice(top, top + size), slice(left, left + size))
-            total[here] += weight * piece.float()
-            shares[here] += weight
+            total[here] += weights[top, left] * piece.to(device).float()
         yield total / shares
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from wan.call import fit_scale
 from wan.denoise import load_scheduler
 from wan.forcing import FromText
 from wan.tasks import ImageToVideo
+from wan.vae import speed_up
 from wan.variants import options_of
 
 CLASSES = {
@@ -54,8 +55,7 @@ def load(
         "tokenizer": load_tokenizer(AutoTokenizer, weights["tokenizer"]),
         "text_encoder": network("text_encoder", UMT5EncoderModel, dtype),
         "transformer": network("transformer", transformer_class, dtype),
-        # In bfloat16 its decoder shows banding.
-        "vae": network("vae", AutoencoderKLWan, "float32"),
+        "vae": _load_vae(network, dtype, options.vae_dtype),
         "scheduler": load_scheduler(weights["scheduler"]),
     }
     if options.boundary_ratio is not None:
@@ -68,3 +68,12 @@ def load(
         parts["image_processor"] = processor
         parts["image_encoder"] = network("image_encoder", CLIPVisionModel, "float32")
     return fit_scale(pipeline_class(**parts, **config))
+
+
+def _load_vae(network: Callable[..., Any], dtype: str, vae_dtype: str) -> Any:
+    """Never in bfloat16, in which its decoder shows banding."""
+    if dtype == "float32":  # on a CPU, which is fastest in it
+        return network("vae", AutoencoderKLWan, dtype)
+    vae = network("vae", AutoencoderKLWan, vae_dtype)
+    speed_up(vae)
+    return vae
