@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.clock import now
+from bench.speed_networks import CASES, make, on_gpu_in_bfloat16
+from bench.speed_vae import TINY as TINY_VAE
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -25,50 +27,37 @@ if TYPE_CHECKING:
 MODEL = "wan2.1-t2v-1.3b"
 PROMPT = "a red ball moving left on grass at day"
 STEPS = 2
+TEXT = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+"""Of the text encoders that Wan and LTX Video have."""
+TINY_TEXT = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2}
 
 
-def write_weights(folder: Path) -> None:
+def write_weights(folder: Path, case: str = "wan1.3b", *, tiny: bool = False) -> None:
     """The real sizes, normal weights of deviation 0.02, in diffusers' layout."""
     import torch
-    from diffusers import (
-        AutoencoderKLWan,
-        UniPCMultistepScheduler,
-        WanPipeline,
-        WanTransformer3DModel,
-    )
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline
     from transformers import UMT5Config, UMT5EncoderModel
 
     from demo.text import make_tokenizer
 
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
-        transformer = WanTransformer3DModel(
-            num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, num_layers=30
-        )
-        text_encoder = UMT5EncoderModel(
-            UMT5Config(
-                vocab_size=256384,
-                d_model=4096,
-                d_kv=64,
-                d_ff=10240,
-                num_layers=24,
-                num_heads=64,
-            )
-        )
-        vae = AutoencoderKLWan()
-    for module in (transformer, text_encoder, vae):
-        for parameter in module.parameters():
-            parameter.data.normal_(std=0.02)
+    tokenizer = make_tokenizer(512)
+    text = {**TEXT, "vocab_size": 256384, **(TINY_TEXT if tiny else {})}
+    with on_gpu_in_bfloat16():
+        text_encoder = UMT5EncoderModel(UMT5Config(**text))
+        vae = AutoencoderKLWan(**(TINY_VAE if tiny else {}))
+    for parameter in (*text_encoder.parameters(), *vae.parameters()):
+        parameter.data.normal_(std=0.02)
     WanPipeline(
-        tokenizer=make_tokenizer(512),
+        tokenizer=tokenizer,
         text_encoder=text_encoder,
-        transformer=transformer,
+        transformer=make(CASES[case], tiny=tiny),
         vae=vae,
         scheduler=UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0
         ),
     ).save_pretrained(folder)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def run_profile(root: Path, profile: str, latents_file: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@ GPU, and inputs of the sizes that the tables are about."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,19 +39,27 @@ def make(case: Case, *, tiny: bool) -> Any:
 
     torch.manual_seed(0)
     kind = getattr(diffusers, case.kind)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device(device):
-            network = kind(**{**case.sizes, **(case.tiny if tiny else {})})
-    finally:
-        torch.set_default_dtype(torch.float32)
+    with on_gpu_in_bfloat16():
+        network = kind(**{**case.sizes, **(case.tiny if tiny else {})})
     kept = set(kind._keep_in_fp32_modules or ())
     for name, parameter in network.named_parameters():
         parameter.data.normal_(std=0.02)
         if kept & set(name.split(".")):
             parameter.data = parameter.data.float()
     return network.eval().requires_grad_(False)
+
+
+@contextmanager
+def on_gpu_in_bfloat16() -> Iterator[None]:
+    """What is made here lies there; on the CPU where there is no GPU."""
+    import torch
+
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def _wan(case: Case, network: Any) -> dict[str, Any]:
