@@ -18,6 +18,7 @@ FRAMES, COLOURED = 33, 3
 """The judge sees 33 frames in grey, scaled to 96 × 96: of fewer, a thing that spins can
 look as one at rest. The first, the middle one and the last are also seen in colour."""
 CHANNELS = FRAMES + 3 * COLOURED
+BATCH = 256
 
 
 class Judge(nn.Module):
@@ -73,20 +74,19 @@ def train_judge(
     seen: Tensor, labels: Tensor, seconds: float, attributes: Attributes = ATTRIBUTES
 ) -> Judge:
     """Train on ``look``ed-at renders with labels (clips, attributes)."""
-    device = seen.device
+    device, count = seen.device, min(BATCH, len(seen))
     judge = Judge(attributes).to(device)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.02)
     start = time.time()
     while (spent := (time.time() - start) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * (1 - spent)
-        chosen = torch.randint(len(seen), (256,), device=device)
+        chosen = torch.randint(len(seen), (count,), device=device)
         batch = normalise(seen[chosen])
         # Generated video is softer and noisier than a render, and not as bright.
-        batch = batch * (0.9 + 0.2 * torch.rand(256, 1, 1, 1, device=device))
-        batch = batch + 0.06 * torch.rand(
-            256, 1, 1, 1, device=device
-        ) * torch.randn_like(batch)
+        batch = batch * (0.9 + 0.2 * torch.rand(count, 1, 1, 1, device=device))
+        noise = torch.randn_like(batch)
+        batch = batch + 0.06 * torch.rand(count, 1, 1, 1, device=device) * noise
         if torch.rand(()) < 0.5:
             batch = F.avg_pool2d(batch, 3, 1, 1)
         with torch.autocast(device.type, torch.bfloat16):

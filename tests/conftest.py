@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +23,25 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_finish() -> None:
-    """Leave what the imports made out of every later collection of garbage, which
-    would look at it for half a second each time."""
-    gc.collect()
-    gc.freeze()
+FEW = 50
+"""Modules whose objects don't matter."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(SettingAside())
+
+
+class SettingAside:
+    """Leaves what imports have made out of every later collection of garbage, which
+    would look at it for a second or more each time."""
+
+    modules = 0
+
+    def pytest_runtest_logfinish(self) -> None:
+        if len(sys.modules) > self.modules + FEW:
+            self.modules = len(sys.modules)
+            gc.collect()
+            gc.freeze()
 
 
 @pytest.fixture

@@ -63,9 +63,15 @@ def skip(*_arguments: object, **_options: object) -> None:
     """Compiling is tested elsewhere."""
 
 
+def noise(clips, height, width):
+    """Takes no time, unlike a render."""
+    return torch.randint(256, (*clips.spin.shape, height, width, 3), dtype=torch.uint8)
+
+
 def test_a_trained_model_is_loaded_by_diffusers_own_pipelines(
     tiny, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr("demo.trainer.render", noise)
     state, folder = tmp_path / "state", tmp_path / "shipped" / "hyvideo"
     words = ["train", "hyvideo", "--state", str(state), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", words)
@@ -111,11 +117,6 @@ def test_a_trained_model_is_loaded_by_diffusers_own_pipelines(
     pixels = from_image.video_processor.preprocess(image)[:, :, None]
     first = pipeline.vae.encode(pixels).latent_dist.mean
     assert torch.equal(latents[:, :, :1], first)
-
-
-def noise(clips, height, width):
-    """Takes no time, unlike a render."""
-    return torch.randint(256, (*clips.spin.shape, height, width, 3), dtype=torch.uint8)
 
 
 def test_baking_goes_on_from_what_was_baked(tiny, tmp_path, monkeypatch):
