@@ -22,6 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.clock import now
+from bench.speed_networks import (
+    CASES,
+    TEXT,
+    TINY_TEXT,
+    draw_weights,
+    make,
+    on_gpu_in_bfloat16,
+)
 
 GIB = 1 << 30
 MODEL = "ltxv-13b-0.9.7-distilled"
@@ -39,6 +47,13 @@ RUNS = (
     *("24", "12", "8", "24 streamed", "12 streamed", "8 streamed"),
 )
 """Numbers are caps in GiB."""
+TINY_VAE = {
+    "block_out_channels": (8, 16, 16, 16, 16),
+    "decoder_block_out_channels": (8, 16, 32),
+    "layers_per_block": (1, 1, 1, 1, 1),
+    "decoder_layers_per_block": (1, 1, 1, 1),
+}
+TINY_UPSAMPLER = {"mid_channels": 64, "num_blocks_per_stage": 1}
 PHASES = ("text", "first pass", "upsampling", "second pass", "decoding", "writing")
 
 
@@ -56,10 +71,9 @@ class Laps:
         print(f"{name}: {self.seconds[name]:.2f}", file=sys.stderr, flush=True)
 
 
-def make_networks() -> dict[str, Any]:
+def make_networks(*, tiny: bool = False) -> dict[str, Any]:
     """The real sizes, normal weights of deviation 0.02, bfloat16, on the GPU."""
-    import torch
-    from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+    from diffusers import AutoencoderKLLTXVideo
     from diffusers.pipelines.ltx.modeling_latent_upsampler import (
         LTXLatentUpsamplerModel,
     )
@@ -67,37 +81,21 @@ def make_networks() -> dict[str, Any]:
 
     from engine.loading.layouts.ltx import RECENT_VAE
 
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
+    text = {**TEXT, "vocab_size": 32128, **(TINY_TEXT if tiny else {})}
+    with on_gpu_in_bfloat16():
         networks = {
             "text_encoder": T5EncoderModel(
-                T5Config(
-                    vocab_size=32128,
-                    d_model=4096,
-                    d_kv=64,
-                    d_ff=10240,
-                    num_layers=24,
-                    num_heads=64,
-                    feed_forward_proj="gated-gelu",
-                )
+                T5Config(**text, feed_forward_proj="gated-gelu")
             ),
-            "transformer": LTXVideoTransformer3DModel(
-                num_attention_heads=32,
-                attention_head_dim=128,
-                num_layers=48,
-                cross_attention_dim=4096,
-                caption_channels=4096,
+            "vae": AutoencoderKLLTXVideo(**RECENT_VAE | (TINY_VAE if tiny else {})),
+            "latent_upsampler": LTXLatentUpsamplerModel(
+                **(TINY_UPSAMPLER if tiny else {})
             ),
-            "vae": AutoencoderKLLTXVideo(**RECENT_VAE),
-            "latent_upsampler": LTXLatentUpsamplerModel(),
         }
-    torch.set_default_dtype(torch.float32)
+    draw_weights(*networks.values())
     for network in networks.values():
         network.eval().requires_grad_(False)
-        for parameter in network.parameters():
-            parameter.data.normal_(std=0.02)
-    return networks
+    return {**networks, "transformer": make(CASES["ltx13b"], tiny=tiny)}
 
 
 def write(frames: Iterator[Any], request: Any, folder: Path, laps: Laps) -> None:

@@ -25,21 +25,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import gpu_wan
+from bench import gpu_ltx, gpu_wan
 from bench.clock import now
-from bench.gpu_wan import TEXT, TINY_TEXT
-from bench.speed_networks import CASES, make, on_gpu_in_bfloat16
 
 PROJECT = Path(__file__).resolve().parents[1]
 WAN, LTX = "wan2.1-t2v-14b", "ltxv-13b-0.9.7"
 TINY_JOB = {"model": "wan-demo", "width": 64, "height": 64, "num_frames": 9}
-TINY_LTX_VAE = {
-    "block_out_channels": (8, 16, 16, 16, 16),
-    "decoder_block_out_channels": (8, 16, 32),
-    "layers_per_block": (1, 1, 1, 1, 1),
-    "decoder_layers_per_block": (1, 1, 1, 1),
-}
-TINY_UPSAMPLER = {"mid_channels": 64, "num_blocks_per_stage": 1}
 BLOCK = 64 << 20
 """Bytes that are read at once."""
 
@@ -123,40 +114,10 @@ def read_and_pin(folder: Path) -> tuple[int, float]:
 
 
 def write_ltx(folder: Path, *, tiny: bool) -> None:
-    """LTX Video 13B 0.9.7 in diffusers' layout, with its latent upsampler."""
-    import torch
-    from diffusers import (
-        AutoencoderKLLTXVideo,
-        FlowMatchEulerDiscreteScheduler,
-        LTXConditionPipeline,
-    )
-    from diffusers.pipelines.ltx.modeling_latent_upsampler import (
-        LTXLatentUpsamplerModel,
-    )
-    from transformers import T5Config, T5EncoderModel
-
-    from demo.text import make_tokenizer
-    from engine.loading.layouts.ltx import RECENT_VAE
-    from engine.loading.memory import empty_caches
-
-    tokenizer = make_tokenizer(256)
-    text = {**TEXT, "vocab_size": 32128, **(TINY_TEXT if tiny else {})}
-    with on_gpu_in_bfloat16():
-        text_encoder = T5EncoderModel(T5Config(**text, feed_forward_proj="gated-gelu"))
-        vae = AutoencoderKLLTXVideo(**{**RECENT_VAE, **(TINY_LTX_VAE if tiny else {})})
-        upsampler = LTXLatentUpsamplerModel(**(TINY_UPSAMPLER if tiny else {}))
-    for network in (text_encoder, vae, upsampler):
-        for parameter in network.parameters():
-            parameter.data.normal_(std=0.02)
-    LTXConditionPipeline(
-        tokenizer=tokenizer,
-        text_encoder=text_encoder,
-        transformer=make(CASES["ltx13b"], tiny=tiny),
-        vae=vae,
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-    ).save_pretrained(folder)
-    upsampler.save_pretrained(folder / "latent_upsampler")
-    empty_caches("cuda" if torch.cuda.is_available() else "cpu")
+    """LTX Video 13B in diffusers' layout, with its latent upsampler."""
+    networks = gpu_ltx.make_networks(tiny=tiny)
+    networks.pop("latent_upsampler").save_pretrained(folder / "latent_upsampler")
+    gpu_ltx.stock_pipeline(networks).save_pretrained(folder)
 
 
 def main(arguments: list[str] | None = None) -> None:

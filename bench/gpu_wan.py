@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.clock import now
-from bench.speed_networks import CASES, make, on_gpu_in_bfloat16
+from bench.speed_networks import (
+    CASES,
+    TEXT,
+    TINY_TEXT,
+    draw_weights,
+    make,
+    on_gpu_in_bfloat16,
+)
 from bench.speed_vae import TINY as TINY_VAE
 
 if TYPE_CHECKING:
@@ -27,14 +34,10 @@ if TYPE_CHECKING:
 MODEL = "wan2.1-t2v-1.3b"
 PROMPT = "a red ball moving left on grass at day"
 STEPS = 2
-TEXT = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
-"""Of the text encoders that Wan and LTX Video have."""
-TINY_TEXT = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2}
 
 
 def write_weights(folder: Path, case: str = "wan1.3b", *, tiny: bool = False) -> None:
     """The real sizes, normal weights of deviation 0.02, in diffusers' layout."""
-    import torch
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline
     from transformers import UMT5Config, UMT5EncoderModel
 
@@ -45,8 +48,7 @@ def write_weights(folder: Path, case: str = "wan1.3b", *, tiny: bool = False) ->
     with on_gpu_in_bfloat16():
         text_encoder = UMT5EncoderModel(UMT5Config(**text))
         vae = AutoencoderKLWan(**(TINY_VAE if tiny else {}))
-    for parameter in (*text_encoder.parameters(), *vae.parameters()):
-        parameter.data.normal_(std=0.02)
+    draw_weights(text_encoder, vae)
     WanPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder,
@@ -56,8 +58,6 @@ def write_weights(folder: Path, case: str = "wan1.3b", *, tiny: bool = False) ->
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0
         ),
     ).save_pretrained(folder)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def run_profile(root: Path, profile: str, latents_file: Path) -> dict[str, Any]:

@@ -11,6 +11,10 @@ from typing import Any
 TEXT_TOKENS, REAL_TOKENS = 256, 77
 """Of a prompt as diffusers pads it, and without the padding."""
 
+TEXT = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+"""Of the text encoders that Wan and LTX Video have."""
+TINY_TEXT = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -41,9 +45,9 @@ def make(case: Case, *, tiny: bool) -> Any:
     kind = getattr(diffusers, case.kind)
     with on_gpu_in_bfloat16():
         network = kind(**{**case.sizes, **(case.tiny if tiny else {})})
+    draw_weights(network)
     kept = set(kind._keep_in_fp32_modules or ())
     for name, parameter in network.named_parameters():
-        parameter.data.normal_(std=0.02)
         if kept & set(name.split(".")):
             parameter.data = parameter.data.float()
     return network.eval().requires_grad_(False)
@@ -60,6 +64,13 @@ def on_gpu_in_bfloat16() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def draw_weights(*networks: Any) -> None:
+    """Normal ones of deviation 0.02."""
+    for network in networks:
+        for parameter in network.parameters():
+            parameter.data.normal_(std=0.02)
 
 
 def _wan(case: Case, network: Any) -> dict[str, Any]:

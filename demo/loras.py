@@ -205,11 +205,12 @@ def train(
         rate = RATE * warm * clock.cosine(effort.seconds)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        names = ["demo", beside][: 1 + bool(beside and step % 2)]
+        meets = bool(beside) and step % 2 == 1
+        names = ["demo", beside] if meets else ["demo"]
         transformer.set_adapters(names, [random.uniform(*MULTIPLIERS) for _ in names])
         for weight in fixed:  # made trainable along with those that act
             weight.requires_grad_(False)
-        pool = pools[len(names) - 1]
+        pool = pools[meets]
         chosen = pool[torch.randint(len(pool), (effort.batch,))]
         ids, mask = captioner([data.scenes[i] for i in chosen.tolist()], wording)
         device = data.latents.device

@@ -33,8 +33,6 @@ TINY_WEIGHTS = {
 """How to write a model in tiny: a new family adds a line for its first one, and one for
 each that is made of other parts."""
 
-STEPS = 2
-
 OPTIONAL = (
     "overlap_frames",
     "vae_tile_size",
@@ -84,8 +82,8 @@ def request_of(row, settings, media):
         needed = {field: media[field] for field in row.required_media}
         width, height = small_size(row)
         size = {"width": width, "height": height, "num_frames": short(row)}
-        data = {"model": row.id, "prompt": "a red ball", "seed": 1, **size, **needed}
-        data["num_inference_steps"] = STEPS
+        few = {"num_inference_steps": 2, "seed": 1}
+        data = {"model": row.id, "prompt": "a red ball", **few, **size, **needed}
         return accept({**data, **values}, folder=None, settings=settings)
 
     return request_of

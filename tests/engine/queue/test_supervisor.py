@@ -147,6 +147,17 @@ def leave_part(job, settings):
     return output
 
 
+def leave_cancelled(settings):
+    """A job that an app ran, was told to cancel, and died before it had; returns its
+    id."""
+    dead = App(settings)
+    [job] = dead.add("a red ball")
+    leave_part(dead.store.claim(), settings)
+    dead.store.cancel(job)
+    dead.store.close()
+    return job
+
+
 def test_job_becomes_a_video_that_carries_its_request(start, settings):
     app = start()
     [job] = app.add("a red ball")
@@ -391,11 +402,7 @@ def test_job_left_running_by_a_dead_app_is_done_if_its_video_is_there(
 def test_cancel_that_the_app_did_not_survive_is_not_forgotten(
     settings, use_fake_family, start
 ):
-    dead = App(settings)
-    [job] = dead.add("a red ball")
-    leave_part(dead.store.claim(), settings)
-    dead.store.cancel(job)
-    dead.store.close()
+    job = leave_cancelled(settings)
     app = start()
     app.supervisor.wait_until_empty()
     assert app.status(job) is JobStatus.cancelled
@@ -414,11 +421,7 @@ def test_queue_is_not_empty_before_what_a_dead_app_left_is_removed(
         remove_part(output, job)
 
     monkeypatch.setattr(supervisor_module, "remove_part", remove_slowly)
-    dead = App(settings)
-    [job] = dead.add("a red ball")
-    leave_part(dead.store.claim(), settings)
-    dead.store.cancel(job)
-    dead.store.close()
+    job = leave_cancelled(settings)
     app = start()
     assert removing.wait(20)
     assert app.status(job) is JobStatus.running
