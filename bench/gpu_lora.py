@@ -21,8 +21,8 @@ from statistics import median
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from bench.caps import limit_memory
 from bench.clock import now
-from bench.gpu_ltx import limit_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,8 @@ diffusers' own pipelines doing the same passes, then ours: resident, compiled, a
 caps on the GPU's memory with what ``auto`` chooses for such a card, and streamed and
 compiled. Every run is a process of its own that makes its weights anew, which is faster
 than reading 38 GB. Prints seconds for each phase and the peak of GPU memory in GiB: of
-the second of two videos, but of the first where ``auto`` chose for a cap.
+the second of two videos, but of the first where ``auto`` chose for a cap. Beside it
+stands the peak that the app says beforehand.
 """
 
 from __future__ import annotations
@@ -21,6 +22,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.caps import (
+    GIB,
+    cap_of,
+    estimated_gib,
+    is_repeated,
+    limit_memory,
+    settings_of,
+)
 from bench.clock import now
 from bench.speed_networks import (
     CASES,
@@ -31,7 +40,6 @@ from bench.speed_networks import (
     on_gpu_in_bfloat16,
 )
 
-GIB = 1 << 30
 MODEL = "ltxv-13b-0.9.7-distilled"
 ASKED = {
     "model": MODEL,
@@ -41,10 +49,10 @@ ASKED = {
     "num_frames": 81,
     "seed": 1,
 }
-STREAMED = " streamed"
 RUNS = (
     *("stock", "resident", "compiled"),
-    *("24", "12", "8", "24 streamed", "12 streamed", "8 streamed"),
+    *("24", "12", "8", "6"),
+    *("24 streamed", "12 streamed", "8 streamed", "6 streamed"),
 )
 """Numbers are caps in GiB."""
 TINY_VAE = {
@@ -55,6 +63,7 @@ TINY_VAE = {
 }
 TINY_UPSAMPLER = {"mid_channels": 64, "num_blocks_per_stage": 1}
 PHASES = ("text", "first pass", "upsampling", "second pass", "decoding", "writing")
+ALSO = ("passes", "peak GiB", "said GiB")
 
 
 class Laps:
@@ -71,7 +80,7 @@ class Laps:
         print(f"{name}: {self.seconds[name]:.2f}", file=sys.stderr, flush=True)
 
 
-def make_networks(*, tiny: bool = False) -> dict[str, Any]:
+def make_networks(*, tiny: bool = False, text_layers: int = 24) -> dict[str, Any]:
     """The real sizes, normal weights of deviation 0.02, bfloat16, on the GPU."""
     from diffusers import AutoencoderKLLTXVideo
     from diffusers.pipelines.ltx.modeling_latent_upsampler import (
@@ -81,7 +90,8 @@ def make_networks(*, tiny: bool = False) -> dict[str, Any]:
 
     from engine.loading.layouts.ltx import RECENT_VAE
 
-    text = {**TEXT, "vocab_size": 32128, **(TINY_TEXT if tiny else {})}
+    text = {**TEXT, "vocab_size": 32128, "num_layers": text_layers}
+    text |= TINY_TEXT if tiny else {}
     with on_gpu_in_bfloat16():
         networks = {
             "text_encoder": T5EncoderModel(
@@ -244,41 +254,6 @@ def run_ours(request: Any, folder: Path, name: str) -> Laps:
     return make_our_video(model, request, folder)
 
 
-def cap_of(name: str) -> int | None:
-    """GiB that a run has of the GPU's memory."""
-    number = name.removesuffix(STREAMED)
-    return int(number) if number.isdigit() else None
-
-
-def settings_of(name: str) -> Any:
-    from engine.settings import Settings
-
-    streamed = name.endswith(STREAMED)
-    profile = "6" if streamed else "auto"
-    return Settings(compile=streamed or name == "compiled", profile=profile)
-
-
-def is_repeated(name: str) -> bool:
-    """Whether the second of two videos is timed: what is compiled is so in the first,
-    and what mmgp streams takes as long each time."""
-    return name.endswith(STREAMED) or cap_of(name) is None
-
-
-def limit_memory(cap: int) -> None:
-    """Let this process have ``cap`` bytes of the GPU, and see no more: the limit alone
-    leaves the whole card in what torch says is free, by which the engine chooses."""
-    import torch
-
-    torch.cuda.empty_cache()
-    whole = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(cap / whole)
-
-    def mem_get_info(_device: Any = None) -> tuple[int, int]:
-        return cap - torch.cuda.memory_reserved(), cap
-
-    torch.cuda.mem_get_info = mem_get_info  # type: ignore[assignment]
-
-
 def make_our_video(model: Any, request: Any, folder: Path) -> Laps:
     from engine.family import get_family
 
@@ -315,8 +290,8 @@ def main() -> None:
     if not set(runs) <= set(RUNS):
         parser.error(f"--runs: choose from {','.join(RUNS)}")
     end = time.monotonic() + options.seconds
-    print("| run | " + " | ".join(PHASES) + " | passes | peak GiB |")
-    print("|---" * (len(PHASES) + 3) + "|", flush=True)
+    print("| run | " + " | ".join((*PHASES, *ALSO)) + " |")
+    print("|---" * (1 + len(PHASES) + len(ALSO)) + "|", flush=True)
     for run in runs:
         print(in_process(run, end - time.monotonic()), flush=True)
 
@@ -333,7 +308,7 @@ def in_process(run: str, seconds: float) -> str:
     if done.returncode:
         return f"| {run} | failed ({done.returncode}): see above |"
     found = json.loads(done.stdout.splitlines()[-1])
-    cells = [f"{found[name]:.2f}" for name in (*PHASES, "passes", "peak GiB")]
+    cells = [f"{found[name]:.2f}" for name in (*PHASES, *ALSO)]
     return f"| {run} | " + " | ".join(cells) + " |"
 
 
@@ -352,7 +327,9 @@ def measure(name: str) -> dict[str, float]:
     seconds = laps.seconds
     passes = seconds["first pass"] + seconds["second pass"]
     peak = torch.cuda.max_memory_allocated() / GIB
-    return {**seconds, "passes": passes, "peak GiB": peak}
+    said = 0.0 if name == "stock" else estimated_gib(request, settings_of(name).profile)
+    found = (passes, peak, said)
+    return {**seconds, **dict(zip(ALSO, found, strict=True))}
 
 
 if __name__ == "__main__":

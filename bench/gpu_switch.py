@@ -9,7 +9,7 @@ process from files that the system still holds in memory. Beside each stands wha
 reading the same bytes into pinned memory takes.
 
 All weights have the real sizes and are random. ``switch`` needs 80 GB of disk and as
-much free memory.
+much free memory, or 60 with ``--text-layers 4``, a sixth of the text encoders' layers.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ BLOCK = 64 << 20
 """Bytes that are read at once."""
 
 
-def measure_jobs(root: Path, *, tiny: bool) -> None:
+def measure_jobs(root: Path, *, tiny: bool, text_layers: int) -> None:
     """Print how long the second of two jobs waits."""
     if not tiny:
-        gpu_wan.write_weights(root / "ckpts" / gpu_wan.MODEL)
+        folder = root / "ckpts" / gpu_wan.MODEL
+        gpu_wan.write_weights(folder, "wan1.3b", text_layers=text_layers)
     job = {"num_inference_steps": 4, **(TINY_JOB if tiny else {"model": gpu_wan.MODEL})}
     jobs = [{**job, "prompt": f"a red ball on {on}"} for on in ("grass", "sand")]
     file = root / "jobs.json"
@@ -68,15 +69,21 @@ def events(words: list[str]) -> Iterator[tuple[float, dict[str, Any]]]:
         raise SystemExit(f"the app ended with {app.returncode}")
 
 
-def measure_switch(root: Path, *, tiny: bool) -> None:
+def write_models(root: Path, *, tiny: bool, text_layers: int) -> None:
+    """What ``switch`` reads, where it isn't there yet."""
+    folder = root / "ckpts" / "switch-wan"
+    gpu_wan.write_weights(folder, "wan14b", tiny=tiny, text_layers=text_layers)
+    write_ltx(root / "ckpts" / "switch-ltx", tiny=tiny, text_layers=text_layers)
+
+
+def measure_switch(root: Path, *, tiny: bool, text_layers: int) -> None:
     """Print what each change of the model takes."""
     from engine.family import get_variant
     from engine.loading.resident import ResidentModel
     from engine.progress import Progress
     from engine.settings import Settings
 
-    gpu_wan.write_weights(root / "ckpts" / "switch-wan", "wan14b", tiny=tiny)
-    write_ltx(root / "ckpts" / "switch-ltx", tiny=tiny)
+    write_models(root, tiny=tiny, text_layers=text_layers)
     resident = ResidentModel(Settings(root=root, gpu="cpu" if tiny else ""))
     progress = Progress("bench", lambda event: print(event, file=sys.stderr))
     print("| to | GB | load, s | read and pin, s | ratio |\n|---|---|---|---|---|")
@@ -113,27 +120,33 @@ def read_and_pin(folder: Path) -> tuple[int, float]:
     return size, now() - began
 
 
-def write_ltx(folder: Path, *, tiny: bool) -> None:
+def write_ltx(folder: Path, *, tiny: bool, text_layers: int) -> None:
     """LTX Video 13B in diffusers' layout, with its latent upsampler."""
-    networks = gpu_ltx.make_networks(tiny=tiny)
+    if (folder / "model_index.json").exists():
+        return
+    networks = gpu_ltx.make_networks(tiny=tiny, text_layers=text_layers)
     networks.pop("latent_upsampler").save_pretrained(folder / "latent_upsampler")
     gpu_ltx.stock_pipeline(networks).save_pretrained(folder)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", nargs="*", help="jobs, switch; both when left out")
+    parser.add_argument(
+        "work", nargs="*", help="jobs, write, switch; all when left out"
+    )
     parser.add_argument("--root", type=Path, help="keep the weights here")
     parser.add_argument(
         "--tiny", action="store_true", help="for a try without a GPU: tiny networks"
     )
+    parser.add_argument("--text-layers", type=int, default=24, help="fewer take less")
     options = parser.parse_args(arguments)
-    measures = {"jobs": measure_jobs, "switch": measure_switch}
+    measures = {"jobs": measure_jobs, "write": write_models, "switch": measure_switch}
     if not set(options.work) <= set(measures):
         parser.error(f"choose from {', '.join(measures)}")
     with tempfile.TemporaryDirectory(prefix="wgp-bench-") as folder:
         for name in options.work or measures:
-            measures[name](options.root or Path(folder), tiny=options.tiny)
+            root = options.root or Path(folder)
+            measures[name](root, tiny=options.tiny, text_layers=options.text_layers)
 
 
 if __name__ == "__main__":

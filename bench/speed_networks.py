@@ -11,7 +11,7 @@ from typing import Any
 TEXT_TOKENS, REAL_TOKENS = 256, 77
 """Of a prompt as diffusers pads it, and without the padding."""
 
-TEXT = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+TEXT = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_heads": 64}
 """Of the text encoders that Wan and LTX Video have."""
 TINY_TEXT = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2}
 
