@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from bench.caps import limit_memory
 from bench.clock import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 MODEL = "wan2.1-t2v-14b"
@@ -35,7 +36,7 @@ CAP = 8 << 30
 """Bytes of the GPU, under a memory profile."""
 COUNTS = (1, 4, 8)
 COLUMNS = ("LoRAs", "put on", "step", "more", "take off", "peak GiB")
-RANK, CALLS = 32, 3
+RANK = 32
 
 
 def make_transformer(device: str, *, tiny: bool) -> Any:
@@ -115,7 +116,7 @@ def request_for(loras: list[dict[str, Any]]) -> Any:
 
 
 def measure(
-    run: str, counts: list[int], device: str, *, tiny: bool
+    run: str, counts: list[int], device: str, *, tiny: bool, calls: int = 3
 ) -> Iterator[dict[str, float]]:
     """For so many LoRAs: seconds of each part, the step beside one without LoRAs in
     percent, and the peak of GPU memory. ``run`` is one of ``RUNS``."""
@@ -129,14 +130,15 @@ def measure(
         folder = root / "loras" / get_variant(MODEL).family
         files = write_loras(network, folder, max(counts), device)
         model = placed(network, device, PROFILES.get(run))
-        plain = step_seconds(network, device, tiny=tiny)
+        steps = partial(step_seconds, network, device, tiny=tiny, calls=calls)
+        plain = steps()
         for count in counts:
             some = files[:count]
             theirs = run == "diffusers"
             applied = (
                 by_diffusers(network, some) if theirs else by_us(model, some, root)
             )
-            yield one_row(applied, network, plain, count, device, tiny=tiny)
+            yield one_row(applied, steps, plain, count, device)
 
 
 def placed(network: Any, device: str, profile: str | None) -> Any:
@@ -171,12 +173,10 @@ def placed(network: Any, device: str, profile: str | None) -> Any:
 
 def one_row(
     applied: AbstractContextManager[Any],
-    network: Any,
+    steps: Callable[[], float],
     plain: float,
     count: int,
     device: str,
-    *,
-    tiny: bool,
 ) -> dict[str, float]:
     from engine.loading.memory import empty_caches
 
@@ -185,7 +185,7 @@ def one_row(
     clock = now()
     with applied:
         put_on = now() - clock
-        step = step_seconds(network, device, tiny=tiny)
+        step = steps()
         clock = now()
     take_off = now() - clock
     more = 100 * (step / plain - 1)
@@ -193,7 +193,7 @@ def one_row(
     return dict(zip(COLUMNS, found, strict=True))
 
 
-def step_seconds(network: Any, device: str, *, tiny: bool) -> float:
+def step_seconds(network: Any, device: str, *, tiny: bool, calls: int) -> float:
     import torch
 
     frames, height, width = (2, 4, 4) if tiny else (21, 60, 104)
@@ -203,7 +203,7 @@ def step_seconds(network: Any, device: str, *, tiny: bool) -> float:
     times = torch.tensor([500.0], device=device)
     seconds = []
     with torch.no_grad():
-        for _ in range(1 + CALLS):
+        for _ in range(1 + calls):
             clock = now()
             network(latents, times, words)
             seconds.append(now() - clock)
@@ -230,6 +230,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--runs", default=",".join(RUNS))
     parser.add_argument("--counts", default=",".join(map(str, COUNTS)))
+    parser.add_argument("--calls", type=int, default=3, help="timed, beside a first")
     parser.add_argument(
         "--seconds", type=float, default=540, help="end after these, whatever is left"
     )
@@ -238,7 +239,14 @@ def main() -> None:
     options = parser.parse_args()
     counts = [int(count) for count in options.counts.split(",")]
     if options.one:
-        for found in measure(options.one, counts, options.device, tiny=options.tiny):
+        rows = measure(
+            options.one,
+            counts,
+            options.device,
+            tiny=options.tiny,
+            calls=options.calls,
+        )
+        for found in rows:
             cells = " | ".join(f"{value:.2f}" for value in found.values())
             print(f"| {options.one} | {cells} |", flush=True)
         return
@@ -253,6 +261,7 @@ def in_process(run: str, options: argparse.Namespace, seconds: float) -> None:
     """Prints the rows of ``run``."""
     command = [sys.executable, "-m", "bench.gpu_lora", "--one", run]
     command += ["--device", options.device, "--counts", options.counts]
+    command += ["--calls", str(options.calls)]
     command += ["--tiny"] * options.tiny
     try:
         done = subprocess.run(command, check=False, timeout=seconds)

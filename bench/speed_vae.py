@@ -31,7 +31,7 @@ VAE_WAYS = {
     "float32, frame by frame": VaeWay(torch.float32),
     "ours, float32": VaeWay(torch.float32, fast=True),
     "ours, float16": VaeWay(torch.float16, fast=True),
-    "ours, float16, tiles of 384": VaeWay(torch.float16, fast=True, tile=384),
+    "ours, float16, tiles of 448": VaeWay(torch.float16, fast=True, tile=448),
     "ours, float16, tiles of 320": VaeWay(torch.float16, fast=True, tile=320),
     "ours, float16, tiles of 256": VaeWay(torch.float16, fast=True, tile=256),
 }

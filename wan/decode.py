@@ -19,9 +19,9 @@ from engine.request import GenerationRequest
 BYTES_PER_PIXEL = 22_700
 """What decoding needs in float32 for each pixel of a frame; measured: 8.5 GiB for
 832 × 480."""
-TILES = (512, 384, 320, 256, 128)
-CELL, OVERLAP = 16, 6
-"""Tiles overlap by a sixth, in multiples of so many pixels, at least two."""
+TILES = (512, 448, 384, 320, 256, 192, 128)
+CELL = 16
+"""Tiles are multiples of so many pixels."""
 
 
 def decode(
@@ -53,9 +53,20 @@ def tile_size(request: GenerationRequest, vae: Any, latents: torch.Tensor) -> in
     into the GPU's free memory."""
     if request.vae_tile_size is not None:
         return request.vae_tile_size
+    height, width = picture_size(vae, latents)
+
+    def largest(size: int) -> int:
+        down, across = spans(height, size), spans(width, size)
+        return (down[0][1] - down[0][0]) * (across[0][1] - across[0][0])
+
     per_pixel = BYTES_PER_PIXEL * latents.element_size() / 4
-    area = latents.shape[3] * latents.shape[4] * vae.spatial_compression_ratio**2
-    return automatic_tile(TILES, latents.device, area, per_pixel)
+    return automatic_tile(TILES, latents.device, height * width, per_pixel, largest)
+
+
+def picture_size(vae: Any, latents: torch.Tensor) -> tuple[int, int]:
+    """Height and width in pixels."""
+    ratio = vae.spatial_compression_ratio
+    return latents.shape[3] * ratio, latents.shape[4] * ratio
 
 
 def denormalise(vae: Any, latents: torch.Tensor) -> torch.Tensor:
@@ -96,49 +107,55 @@ def decode_chunks(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def decode_tiles(vae: Any, latents: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
-    """The same in tiles of ``size`` pixels that overlap and fade into one another. All
-    frames of a tile are made before the next one, and wait in main memory."""
-    ratio = vae.spatial_compression_ratio
-    overlap = max(size // OVERLAP // CELL, 2) * CELL
-    tops, lefts = (
-        starts(latents.shape[axis] * ratio, size, overlap) for axis in (3, 4)
-    )
-    tiles, side = {}, size // ratio
-    for top in tops:
-        for left in lefts:
-            row, column = top // ratio, left // ratio
-            part = latents[..., row : row + side, column : column + side]
-            tiles[top, left] = [
+    """The same in tiles of at most ``size`` pixels that overlap and fade into one
+    another. All frames of a tile are made before the next one, and wait in main
+    memory."""
+    ratio, device = vae.spatial_compression_ratio, latents.device
+    height, width = picture_size(vae, latents)
+    tiles, weights = [], []
+    shares = torch.zeros(height, width, device=device)
+    for top, bottom in spans(height, size):
+        for left, right in spans(width, size):
+            part = latents[
+                ..., top // ratio : bottom // ratio, left // ratio : right // ratio
+            ]
+            chunks = [
                 chunk.to("cpu", torch.float16) for chunk in decode_chunks(vae, part)
             ]
-    height, width = latents.shape[3] * ratio, latents.shape[4] * ratio
-    device = latents.device
-    weights, shares = {}, torch.zeros(height, width, device=device)
-    for top, left in tiles:
-        weight = (
-            fade(top, size, height, overlap)[:, None] * fade(left, size, width, overlap)
-        ).to(device)
-        shares[top : top + size, left : left + size] += weight
-        weights[top, left] = weight
-    for pieces in zip(*tiles.values(), strict=True):
-        total = torch.zeros(*pieces[0].shape[:3], height, width, device=device)
-        for (top, left), piece in zip(tiles, pieces, strict=True):
-            here = (..., slice(top, top + size), slice(left, left + size))
-            total[here] += weights[top, left] * piece.to(device).float()
+            here = (..., slice(top, bottom), slice(left, right))
+            tiles.append((here, chunks))
+            down, across = (
+                fade(*span, length, overlap_of(size))
+                for span, length in (((top, bottom), height), ((left, right), width))
+            )
+            weights.append((down[:, None] * across).to(device))
+            shares[here] += weights[-1]
+    for at in range(latents.shape[2]):
+        frames = tiles[0][1][at].shape[2]
+        total = torch.zeros(1, 3, frames, height, width, device=device)
+        for (here, chunks), weight in zip(tiles, weights, strict=True):
+            total[here] += weight * chunks[at].to(device).float()
         yield total / shares
 
 
-def starts(length: int, size: int, overlap: int) -> list[int]:
-    """Where tiles begin along a side of ``length`` pixels; the last one reaches the
-    end."""
-    stride = size - overlap
-    return list(range(0, max(length - overlap, 1), stride))
+def overlap_of(size: int) -> int:
+    """In pixels: how far a seam is seen doesn't grow with the tiles."""
+    return 48 if size >= 320 else 32
 
 
-def fade(start: int, size: int, length: int, overlap: int) -> torch.Tensor:
+def spans(length: int, size: int) -> list[tuple[int, int]]:
+    """Where tiles begin and end along a side of ``length`` pixels: as few as tiles of
+    ``size`` must be, and then no longer than so many must be."""
+    overlap = overlap_of(size)
+    count = max(1, -(-(length - overlap) // (size - overlap)))
+    side = -(-(length + (count - 1) * overlap) // (count * CELL)) * CELL
+    begins = range(0, max(length - overlap, 1), max(side - overlap, CELL))
+    return [(begin, min(begin + side, length)) for begin in begins]
+
+
+def fade(begin: int, end: int, length: int, overlap: int) -> torch.Tensor:
     """The weights of a tile's rows or columns: less towards where another overlaps."""
-    size = min(size, length - start)
-    ramp = (torch.arange(size) + 0.5) / overlap
-    rising = ramp.clamp(max=1) if start else torch.ones(size)
-    ends = start + size < length
-    return rising * (ramp.flip(0).clamp(max=1) if ends else torch.ones(size))
+    size = end - begin
+    ramp = ((torch.arange(size) + 0.5) / overlap).clamp(max=1)
+    rising = ramp if begin else torch.ones(size)
+    return rising * (ramp.flip(0) if end < length else torch.ones(size))

@@ -10,7 +10,14 @@ from engine.media.pixels import to_uint8
 from engine.request import GenerationRequest
 from tests.tiny_wan import CHANNELS, make_vae
 from wan import FAMILY
-from wan.decode import decode_chunks, decode_tiles, fade, starts, tile_size
+from wan.decode import (
+    decode_chunks,
+    decode_tiles,
+    fade,
+    overlap_of,
+    spans,
+    tile_size,
+)
 from wan.variants import VARIANTS
 
 
@@ -80,21 +87,24 @@ def test_tiles_are_what_each_place_is_decoded_as_and_fade_where_they_overlap(vae
 
 
 @pytest.mark.parametrize(
-    ("length", "size", "overlap", "begin"),
+    ("length", "size", "expected"),
     [
-        (64, 64, 16, [0]),
-        (65, 64, 16, [0, 48]),
-        (160, 64, 16, [0, 48, 96]),
-        (8, 64, 16, [0]),
+        (64, 64, [(0, 64)]),
+        (8, 64, [(0, 8)]),
+        (65, 64, [(0, 64), (32, 65)]),
+        (96, 64, [(0, 64), (32, 96)]),
+        (832, 512, [(0, 448), (400, 832)]),
+        (480, 448, [(0, 272), (224, 480)]),
     ],
 )
-def test_tiles_reach_the_end_of_a_side(length, size, overlap, begin):
-    assert starts(length, size, overlap) == begin
-    assert begin[-1] + size >= length
+def test_tiles_are_few_and_alike_and_reach_the_end_of_a_side(length, size, expected):
+    assert spans(length, size) == expected
     total = torch.zeros(length)
-    for start in begin:
-        total[start : start + size] += fade(start, size, length, overlap)
+    for begin, end in expected:
+        assert end - begin <= size
+        total[begin:end] += fade(begin, end, length, overlap_of(size))
     assert total.min() > 0
+    assert expected[-1][1] == length
 
 
 def test_a_picture_is_decoded_whole_where_it_fits(vae, monkeypatch):
@@ -107,7 +117,7 @@ def test_a_picture_is_decoded_whole_where_it_fits(vae, monkeypatch):
         shape=large.shape,
         element_size=large.element_size,
     )
-    for gib, size in ((24, 0), (8, 512), (4, 384), (2, 256), (1, 128)):
+    for gib, size in ((24, 0), (8, 512), (4, 448), (2, 256), (1, 192)):
         free = gib << 30
         monkeypatch.setattr(
             "engine.loading.tiles.free_memory", lambda _, free=free: free
