@@ -41,7 +41,7 @@ class Vae:
     together: bool
 
 
-# In float16, 3.8 GiB for 0.4 million pixels and 0.6 in tiles of 256 pixels; the frames of
+# In float16, 3.8 GiB for 0.4 million pixels, 0.6 in tiles of 256 pixels; the frames of
 # all tiles wait in main memory.
 WAN_VAE = Vae(0.25, 9.5, 1.5, together=False)
 # 9.3 and 3.9 GiB for 73 million pixels of all frames, less 2.3 GiB of weights.

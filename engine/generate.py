@@ -23,10 +23,10 @@ from engine.loading.chunked import feed_forward_chunked
 from engine.loading.interrupt import interruptible
 from engine.loading.ladder import Ladder
 from engine.loading.memory import (
+    configure_allocators,
     is_out_of_memory,
     out_of_memory_told,
     peak_memory,
-    return_large_blocks,
     watch_peak_memory,
 )
 from engine.loading.resident import ResidentModel
@@ -62,9 +62,7 @@ class Generator:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # It would tell of image processors that need a package which nothing here uses.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        # Huge pages for tensors in main memory: they are faster to come by.
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-        return_large_blocks()
+        configure_allocators()
         self._settings = settings
         self._resident = ResidentModel(settings)
         self._calls: dict[str, int] = {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +64,20 @@ def empty_caches(device: str) -> None:
         import torch
 
         torch.cuda.empty_cache()
+
+
+def configure_allocators() -> None:
+    """How torch and the C library get memory; to be called before torch is loaded.
+    What the environment says already is left as it is."""
+    # Huge pages for tensors in main memory: they are faster to come by.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # On a GPU, segments that grow: of fixed ones, a fifth of a small card can lie idle
+    # between tensors. Windows has none, and WSL2's driver may fail at the first.
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    can_grow = sys.platform == "linux" and "microsoft" not in platform.release().lower()
+    if can_grow and not any(name in os.environ for name in names):
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+    return_large_blocks()
 
 
 def return_large_blocks() -> None:

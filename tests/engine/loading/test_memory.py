@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from engine.errors import OutOfMemory
-from engine.loading.memory import free_memory, out_of_memory_told
+from engine.loading.memory import (
+    configure_allocators,
+    free_memory,
+    out_of_memory_told,
+)
 from engine.request import GenerationRequest
 from tests.source_tree import ROOT
 
@@ -97,3 +101,29 @@ def test_large_blocks_go_back_to_the_system_when_they_are_freed():
             command, capture_output=True, text=True, cwd=ROOT, check=False
         )
         assert done.stdout.strip() == expected, done.stderr
+
+
+GROWING = "expandable_segments:True"
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "said", "expected"),
+    [
+        ("linux", "6.1.0-28-amd64", {}, GROWING),
+        ("linux", "5.15.90.1-microsoft-standard-WSL2", {}, None),
+        ("win32", "11", {}, None),
+        ("linux", "6.1.0", {"PYTORCH_ALLOC_CONF": "backend:native"}, "backend:native"),
+        ("linux", "6.1.0", {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, None),
+    ],
+)
+def test_a_gpus_segments_grow_where_that_works_and_nothing_else_is_said(
+    system, release, said, expected, monkeypatch
+):
+    environment = {**said}
+    monkeypatch.setattr("os.environ", environment)
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.release", lambda: release)
+    monkeypatch.setattr("engine.loading.memory.return_large_blocks", lambda: None)
+    configure_allocators()
+    assert environment.get("PYTORCH_ALLOC_CONF") == expected
+    assert environment["THP_MEM_ALLOC_ENABLE"] == "1"
