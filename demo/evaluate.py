@@ -29,6 +29,8 @@ from engine.validate import accept
 
 JUDGE = PROJECT / "ckpts" / "demo" / "judge.safetensors"
 FIXED_SEEDS = tuple(range(10))
+COLUMNS = 5
+"""Frames of a clip in a picture of it."""
 
 
 def scene_captions(
@@ -56,7 +58,7 @@ def score(
     return {**result, "all": round(100 * right.all(1).float().mean().item(), 1)}
 
 
-def strip(clips: Tensor, file: Path, columns: int = 5) -> None:
+def strip(clips: Tensor, file: Path, columns: int = COLUMNS) -> None:
     """A picture with one row per clip: ``columns`` of its frames, left to right."""
     frames = torch.linspace(0, clips.shape[1] - 1, columns).round().long().tolist()
     rows = [torch.cat([clip[i] for i in frames], 1) for clip in clips]

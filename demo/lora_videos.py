@@ -29,9 +29,12 @@ def make_videos(
 ) -> Tensor:
     """uint8 (captions, frames, height, width, 3), each with the next seed. ``loras``
     are names of files in ``folder`` with their multipliers."""
-    settings = settings.model_copy(update={"lora_dir": folder})
+    # With the folder's name, or a shipped one of the same name would be found first.
+    settings = settings.model_copy(update={"lora_dir": folder.parent})
     progress = Progress("evaluation")
-    listed = [{"name": name, "multiplier": value} for name, value in loras]
+    listed = [
+        {"name": f"{folder.name}/{name}", "multiplier": value} for name, value in loras
+    ]
     family = get_family(get_variant(MODEL).family)
     resident = ResidentModel(settings)
     model = resident.get(get_variant(MODEL), progress)

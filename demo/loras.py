@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ from demo.captions import full_caption, training_caption
 from demo.clock import Clock
 from demo.dataset import encode_all, resized, turned
 from demo.denoiser import Batch, Captioner, flow_loss
-from demo.evaluate import JUDGE, score, strip
+from demo.evaluate import COLUMNS, JUDGE, score, strip
 from demo.judge import Judge, load_judge, look, read_attributes, save_judge, train_judge
 from demo.kind import get_kind
 from demo.lora_tasks import TASKS, LoraTask, caption
@@ -269,6 +270,17 @@ def export(state: Path, name: str, folder: Path) -> Path:
     return file
 
 
+def ship(state: Path, name: str) -> Path:
+    """The trained LoRA where the app finds it, with a picture that its list shows: a
+    frame of the first video of the evaluation."""
+    file = export(state, name, SHIPPED)
+    with Image.open(trained(state.parent) / f"{name} at 1.0.png") as strips:
+        side = strips.width // COLUMNS
+        at = COLUMNS // 2 * side
+        strips.crop((at, 0, at + side, side)).save(file.with_suffix(".png"))
+    return file
+
+
 def evaluate(names: Sequence[str], state: Path, settings: Settings) -> dict[str, float]:
     """Percent of videos of held-out scenes that have the effects of all LoRAs with
     these ``names`` at once, by their multiplier. What a call before this one found is
@@ -380,7 +392,7 @@ def main() -> None:
             export(options.state / name, name, trained(options.state))
         print(evaluate(names, options.state, settings))
     else:
-        print(export(state, options.name, SHIPPED))
+        print(ship(state, options.name))
 
 
 if __name__ == "__main__":

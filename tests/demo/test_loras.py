@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from PIL import Image
 from safetensors.torch import load_file
 
 from demo import loras, wan
@@ -83,6 +84,14 @@ def test_one_command_trains_judges_and_writes_a_file_for_the_app(
 
     run(monkeypatch, "evaluate", "night", "--stacked", "gem", *places)
     assert "{'1.0': " in capsys.readouterr().out
+    monkeypatch.setattr(loras, "SHIPPED", tmp_path / "shipped")
+    run(monkeypatch, "ship", "gem", *places)
+    shipped = tmp_path / "shipped" / "gem.safetensors"
+    trained = load_file(file)
+    for key, tensor in load_file(shipped).items():
+        assert torch.equal(tensor, trained[key])
+    with Image.open(shipped.with_suffix(".png")) as picture:
+        assert picture.size == (64, 64)
     before = file.stat().st_mtime_ns
     run(monkeypatch, "train", "gem", *places)  # nothing is left to train
     assert file.stat().st_mtime_ns > before
