@@ -4,7 +4,7 @@ folder of ``--lora-dir``, itself or its ``<family>/``. Needs no torch."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path, PurePosixPath
 
 from engine.errors import MissingWeights
@@ -62,13 +62,15 @@ def find_lora(name: str, family: str, settings: Settings) -> Path:
 
 
 def closest(name: str, known: Sequence[str]) -> str | None:
-    """The one of ``known`` names that ``name`` most likely means: by its path, else by
-    its end."""
+    """The one of ``known`` names that ``name`` most likely means: by its path or by its
+    end, whichever is more alike."""
+    found = []
     for part in (_path, _stem):
         parts = {part(each): each for each in known}
-        if near := get_close_matches(part(name), parts, n=1):
-            return parts[near[0]]
-    return None
+        for near in get_close_matches(part(name), parts, n=1):
+            alike = SequenceMatcher(None, part(name), near).ratio()
+            found.append((alike, parts[near]))
+    return max(found)[1] if found else None
 
 
 def _path(name: str) -> str:

@@ -16,11 +16,14 @@ from tests.browser.conftest import Shoot
 from tests.browser.driver import RunningApp, expect_status, generate
 
 NAMES = (
-    "night.safetensors",
+    "evening.safetensors",
     "shapes/star.safetensors",
     "styles/toon/outlines.safetensors",
     "styles/wan_soft_light.safetensors",
 )
+
+
+SHIPPED = ("gem.safetensors", "night.safetensors")
 
 
 @pytest.fixture
@@ -48,8 +51,8 @@ def write_loras(folder: Path) -> None:
             tensors[f"diffusion_model.{layer}.lora_B.weight"] = torch.randn(384, 4) / 9
         save_file(tensors, file)
     about = {"activation text": "at night", "notes": "Everything is dark and blue."}
-    (folder / "night.json").write_text(json.dumps(about))
-    Image.new("RGB", (200, 200), (24, 32, 90)).save(folder / "night.png")
+    (folder / "evening.json").write_text(json.dumps(about))
+    Image.new("RGB", (200, 200), (24, 32, 90)).save(folder / "evening.png")
     (folder / "shapes" / "star.txt").write_text("A shape with five points.")
     other = "transformer_blocks.0.attn1.to_q"
     save_file(
@@ -99,7 +102,7 @@ def stack_three(page: Page) -> None:
     expect(found).to_have_count(1)
     page.get_by_label("Add shapes/star.safetensors").click()
     page.get_by_label("Search LoRAs").fill("")
-    page.get_by_label("Add night.safetensors").click()
+    page.get_by_label("Add evening.safetensors").click()
     expect(chosen(page)).to_have_count(3)
 
 
@@ -107,18 +110,18 @@ def test_loras_are_found_stacked_kept_and_used(
     page: Page, app: RunningApp, shoot: Shoot
 ) -> None:
     found = open_loras(page)
-    expect(found).to_have_count(len(NAMES) + 1)
-    night = page.locator('.found[data-name="night.safetensors"]')
-    expect(night).to_contain_text("demo · LoRA, rank 4")
-    expect(night).to_contain_text("Trigger words: at night")
-    expect(night.locator("img")).to_be_visible()
+    expect(found).to_have_count(len(NAMES) + len(SHIPPED) + 1)
+    evening = page.locator('.found[data-name="evening.safetensors"]')
+    expect(evening).to_contain_text("demo · LoRA, rank 4")
+    expect(evening).to_contain_text("Trigger words: at night")
+    expect(evening.locator("img")).to_be_visible()
     unfit = page.locator('.found[data-name="shapes/for_ltx.safetensors"]')
     expect(unfit).to_contain_text("doesn't fit Wan")
     expect(unfit.get_by_role("button")).to_have_count(0)
     shoot("browser")
 
     stack_three(page)
-    strength(page, "night.safetensors").fill("1,0.5,0")
+    strength(page, "evening.safetensors").fill("1,0.5,0")
     strength(page, "shapes/star.safetensors").fill("0.4")
     page.get_by_label("Use styles/toon/outlines.safetensors").uncheck()
     chosen(page).nth(2).get_by_title("Move up").click()
@@ -143,7 +146,7 @@ def test_loras_are_found_stacked_kept_and_used(
     expect(chosen(page)).to_have_count(3)
     assert names(page) == order
     expect(page.get_by_label(f"Use {order[0]}")).not_to_be_checked()
-    expect(strength(page, "night.safetensors")).to_have_value("1,0.5,0")
+    expect(strength(page, "evening.safetensors")).to_have_value("1,0.5,0")
     expect(chosen(page).nth(1)).to_contain_text("Trigger words: at night")
     expect(prompt).to_have_value("at night")
 

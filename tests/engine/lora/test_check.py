@@ -201,6 +201,10 @@ def test_the_same_file_twice_is_refused(put, refusal):
     assert "LoRA 2 (style.safetensors): is there twice" in refusal(name, name)
 
 
+SHIPPED = ["gem.safetensors", "night.safetensors"]
+"""Come with the app."""
+
+
 def test_a_folder_of_ones_own_is_searched_too(put, refusal, settings, tmp_path):
     more = tmp_path / "more"
     (more / "deep").mkdir(parents=True)
@@ -212,7 +216,7 @@ def test_a_folder_of_ones_own_is_searched_too(put, refusal, settings, tmp_path):
     assert refusal(name, settings=with_more) == ""
     assert find_lora(name, "wan", with_more) == more / name
     put("b.safetensors")
-    assert list_loras("wan", with_more) == ["b.safetensors", name]
+    assert list_loras("wan", with_more) == ["b.safetensors", name, *SHIPPED]
 
 
 def test_wrong_settings_beside_a_file_are_said(put, refusal):
