@@ -3,7 +3,7 @@
 Parameter counts are those of the networks. What depends on a video's size is scaled
 from peaks that were measured on one H100 with diffusers 0.42.1 in bfloat16: Wan 2.1 at
 832 x 480 x 81, LTX Video at 1280 x 704 x 81, HunyuanVideo at 960 x 544 x 81, its VAE at
-832 x 480 x 81. It awaits calibration against whole jobs of this app.
+832 x 480 x 81; docs/performance.md compares it with whole jobs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ transformer runs: measured were 51 KB at 1.4 billion, 112 to 133 KB at 13 to 14.
 MARGIN = 1.15
 """So much more is left free for a video than what it should take."""
 
-STREAMED_GIB = {2: (1.2, 3.0), 4: (1.2, 3.0), 5: (0.4, 3.0), 6: (2.0, 3.0)}
-"""Memory profile → how much of the transformer and of other parts is on the GPU at
+BY_MMGP = {2: (1.2, 3.0), 4: (1.2, 3.0), 5: (0.4, 3.0)}
+"""Memory profile → how many GiB of the transformer and of other parts are on the GPU at
 once."""
 
 
@@ -46,8 +46,9 @@ class Vae:
 WAN_VAE = Vae(0.25, 9.5, 1.5, together=False)
 # 9.3 and 3.9 GiB for 73 million pixels of all frames, less 2.3 GiB of weights.
 LTX_VAE = Vae(2.3, 0.096, 0.022, together=True)
-# 22.2 and 4.3 GiB for 32 million pixels of all frames, less 0.5 GiB of weights.
-HUNYUAN_VAE = Vae(0.5, 0.671, 0.117, together=True)
+# 22.2 GiB for 32 million pixels of all frames, and 4.2 for 42 million in tiles of 256,
+# less 0.5 GiB of weights.
+HUNYUAN_VAE = Vae(0.5, 0.671, 0.088, together=True)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Parts:
 
     billions: float
     """Parameters of the transformer, of each where there are two."""
+    streamed: float
+    """GiB that are on the GPU at least under memory profile 6, without the VAE."""
     text_gib: float
     vae: Vae
     token: int = 16
@@ -71,20 +74,22 @@ UMT5, T5, LLAMA, LLAVA = 10.6, 8.9, 14.2, 15.8
 """GiB of text encoders, the second one with the first."""
 
 PARTS = {
-    "wan2.1-t2v-1.3b": Parts(1.419, UMT5, WAN_VAE),
-    "wan2.1-t2v-14b": Parts(14.288, UMT5, WAN_VAE),
-    "wan2.1-i2v-14b": Parts(16.395, UMT5, WAN_VAE),
-    "wan2.1-flf2v-14b": Parts(16.395, UMT5, WAN_VAE),
-    "wan2.1-vace-1.3b": Parts(2.154, UMT5, WAN_VAE),
-    "wan2.1-vace-14b": Parts(17.338, UMT5, WAN_VAE),
-    "wan2.2-t2v-a14b": Parts(14.288, UMT5, WAN_VAE, transformers=2),
-    "wan2.2-i2v-a14b": Parts(14.289, UMT5, WAN_VAE, transformers=2),
-    "skyreels-v2-df-1.3b": Parts(1.435, UMT5, WAN_VAE),
-    "skyreels-v2-df-14b": Parts(14.288, UMT5, WAN_VAE),
-    "ltxv-2b": Parts(1.923, T5, LTX_VAE, token=32, batched=True),
-    "ltxv-13b": Parts(13.043, T5, LTX_VAE, token=32, batched=True, enlarged=4 / 3),
-    "hunyuan-video-t2v": Parts(12.821, LLAMA, HUNYUAN_VAE),
-    "hunyuan-video-i2v": Parts(12.821, LLAVA, HUNYUAN_VAE),
+    "wan2.1-t2v-1.3b": Parts(1.419, 0.77, UMT5, WAN_VAE),
+    "wan2.1-t2v-14b": Parts(14.288, 1.74, UMT5, WAN_VAE),
+    "wan2.1-i2v-14b": Parts(16.395, 1.96, UMT5, WAN_VAE),
+    "wan2.1-flf2v-14b": Parts(16.395, 1.96, UMT5, WAN_VAE),
+    "wan2.1-vace-1.3b": Parts(2.154, 0.77, UMT5, WAN_VAE),
+    "wan2.1-vace-14b": Parts(17.338, 1.94, UMT5, WAN_VAE),
+    "wan2.2-t2v-a14b": Parts(14.288, 2.18, UMT5, WAN_VAE, transformers=2),
+    "wan2.2-i2v-a14b": Parts(14.289, 2.18, UMT5, WAN_VAE, transformers=2),
+    "skyreels-v2-df-1.3b": Parts(1.435, 0.80, UMT5, WAN_VAE),
+    "skyreels-v2-df-14b": Parts(14.288, 1.74, UMT5, WAN_VAE),
+    "ltxv-2b": Parts(1.923, 0.80, T5, LTX_VAE, token=32, batched=True),
+    "ltxv-13b": Parts(
+        13.043, 1.31, T5, LTX_VAE, token=32, batched=True, enlarged=4 / 3
+    ),
+    "hunyuan-video-t2v": Parts(12.821, 1.94, LLAMA, HUNYUAN_VAE),
+    "hunyuan-video-i2v": Parts(12.821, 3.51, LLAVA, HUNYUAN_VAE),
 }
 """Beginning of a model's id → its parts. Models that nothing was measured of, such as
 those with other VAEs, aren't here."""
@@ -137,11 +142,12 @@ def footprint(
     activations = activation_gib(parts, variant, request)
     whole = sum(sizes.values())
     transformer, text, vae = weight, parts.text_gib, parts.vae.gib
-    if placed in STREAMED_GIB:
-        first, other = STREAMED_GIB[placed]
+    if placed in BY_MMGP:
+        first, other = BY_MMGP[placed]
         transformer, text = min(transformer, first), min(text, other)
     resting = whole if placed is None else 0.0
     if placed == STREAMED:  # blocks that there is room for stay, and so does the VAE
+        transformer = text = parts.streamed
         room = (free_vram - working) / GIB - transformer - vae
         transformer = min(weight, transformer + max(0.0, room))
         resting = transformer + vae

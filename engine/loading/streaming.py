@@ -4,8 +4,9 @@ come one block ahead of the one that computes.
 Two slots of the GPU's memory hold a block each. While one computes, a second stream of
 the GPU copies the next one, and nothing waits but for its own block. Blocks that the
 GPU has room for stay there, spread evenly, so that each copy has the time of several
-blocks. Results are those of the network as a whole, bit by bit, and blocks may be
-compiled. The module needs torch.
+blocks. Large tables of embeddings, of which a prompt needs a few rows, stay in main
+memory and are looked up there. Results are those of the network as a whole, bit by bit,
+and blocks may be compiled. The module needs torch.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ ALIGNMENT = 256
 
 LEAST_SHARE = 0.1
 """Of a network's weights: lists of layers that hold less stay on the GPU."""
+
+LARGE_TABLE = 128 << 20
+"""Bytes of a table of embeddings from which it stays in main memory."""
 
 PINNED_SHARE = 0.5
 """Of main memory, at most, that is pinned; what lies in the rest is copied slowly."""
@@ -81,7 +85,11 @@ class Streamer:
             weight for chain in chains for block in chain for weight, _ in block.weights
         }
         for network in networks:
-            _move_rest(network, self._streamed_weights, device)
+            tables = tables_of(network)
+            for table in tables:
+                look_up_in_main_memory(table, self._device)
+            waiting = self._streamed_weights | {table.weight for table in tables}
+            _move_rest(network, waiting, device)
 
     @property
     def pinned_bytes(self) -> int:
@@ -235,6 +243,18 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     return chosen
 
 
+def tables_of(network: nn.Module) -> list[nn.Embedding]:
+    """Large tables of embeddings outside the blocks."""
+    inside = {part for block in blocks_of(network) for part in block.modules()}
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Embedding)
+        and module not in inside
+        and module.weight.nbytes >= LARGE_TABLE
+    ]
+
+
 def kept_evenly(blocks: Sequence[nn.Module], room: int) -> list[nn.Module]:
     """As many of ``blocks`` as ``room`` bytes hold, spread evenly over them."""
     sizes = [bytes_of(block) for block in blocks]
@@ -249,12 +269,13 @@ def kept_evenly(blocks: Sequence[nn.Module], room: int) -> list[nn.Module]:
 
 
 def least_bytes(networks: Sequence[nn.Module]) -> int:
-    """What streaming takes of the device at least: two slots, and all that isn't in
-    blocks."""
+    """What streaming takes of the device at least: two slots, and all that is neither
+    in blocks nor in large tables."""
     blocks = [block for network in networks for block in blocks_of(network)]
     slot = max((bytes_of(block) for block in blocks), default=0)
-    rest = sum(map(bytes_of, networks)) - sum(map(bytes_of, blocks))
-    return rest + 2 * slot
+    tables = {table.weight for each in networks for table in tables_of(each)}
+    waiting = sum(map(bytes_of, blocks)) + sum(weight.nbytes for weight in tables)
+    return sum(map(bytes_of, networks)) - waiting + 2 * slot
 
 
 def bytes_of(module: nn.Module) -> int:
@@ -267,7 +288,19 @@ def _part(flat: torch.Tensor, offset: int, weight: torch.Tensor) -> torch.Tensor
     return flat[offset : offset + weight.nbytes].view(weight.dtype).view(weight.shape)
 
 
-def _move_rest(network: nn.Module, streamed: set[nn.Parameter], device: str) -> None:
+def look_up_in_main_memory(table: nn.Embedding, device: torch.device) -> None:
+    """Its rows come to ``device``, the table doesn't."""
+    look_up = table.forward
+
+    @wraps(look_up)
+    def looked_up(ids: torch.Tensor) -> torch.Tensor:
+        return look_up(ids.cpu()).to(device)
+
+    table.forward = looked_up  # type: ignore[method-assign]
+
+
+def _move_rest(network: nn.Module, waiting: set[nn.Parameter], device: str) -> None:
+    """To ``device``, all but the ``waiting`` weights."""
     for tensor in [*network.parameters(), *network.buffers()]:
-        if tensor not in streamed:
+        if tensor not in waiting:
             tensor.data = tensor.data.to(device)

@@ -18,6 +18,7 @@ from engine.loading.header import Header, TensorInfo
 from engine.loading.layouts.layout import rows_of
 from engine.loading.matching import Match, is_from_transformers, match, shapes_of
 from engine.loading.stored import Stored
+from engine.loading.streaming import least_bytes
 from tests.documents import names_in_first_column, section
 from tests.published import AUTHORS_NAMES, MODELS, NETWORKS, Part, Tensors, plain
 from tests.tiny_wan import make_tokenizer
@@ -177,6 +178,10 @@ def test_model_is_built_in_full_size_from_what_is_published(
     )
     assert loaded.keys() == parts.keys()
     assert loaded.items() <= pipeline.components.items()
+    if told := footprint.parts_of(variant):
+        networks = [each for name, each in loaded.items() if name != "vae"]
+        half = least_bytes(networks) / 2  # of float32, as they are made here
+        assert told.streamed == pytest.approx(half / footprint.GIB, abs=0.02)
 
 
 def others(variant: ModelVariant, parts: Mapping[str, Part]) -> Iterator[str]:

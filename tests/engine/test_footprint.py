@@ -127,7 +127,7 @@ def test_streaming_keeps_what_fits_beside_the_video():
     working = working_bytes(get_variant(size[0]), request(*size)) / GIB
     assert found.transformer + found.vae + working == pytest.approx(24)
     assert found.peak < 24
-    assert of(*size, vram=6, profile="6").transformer == 2.0
+    assert of(*size, vram=6, profile="6").transformer == 1.74
     assert of(*size, vram=80, profile="6").transformer == pytest.approx(26.6, abs=0.1)
 
 
@@ -153,7 +153,7 @@ def test_guidance_doubles_what_ltx_sees():
 def test_decoding_is_tiled_where_the_whole_does_not_fit():
     size = ("hunyuan-video-t2v", 832, 480, 81)
     assert of(*size, vram=80, profile="4").decoding == pytest.approx(21.7, abs=0.2)
-    assert of(*size, vram=12, profile="4").decoding == pytest.approx(3.8, abs=0.2)
+    assert of(*size, vram=12, profile="4").decoding == pytest.approx(2.8, abs=0.2)
 
 
 def test_it_is_told_with_what_there_is():

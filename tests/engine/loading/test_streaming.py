@@ -9,6 +9,8 @@ from engine.loading.streaming import (
     bytes_of,
     kept_evenly,
     least_bytes,
+    look_up_in_main_memory,
+    tables_of,
 )
 from tests.tiny_wan import make_transformer
 
@@ -122,3 +124,72 @@ def test_compiled_blocks_are_streamed_alike(transformer, monkeypatch):
     assert all(block._compiled_call_impl for block in transformer.blocks)
     assert torch.allclose(answer(transformer), expected, atol=1e-5)
     assert torch.allclose(answer(transformer), expected, atol=1e-5)
+
+
+def text_encoders():
+    from transformers import (
+        LlamaConfig,
+        LlamaModel,
+        Qwen2Config,
+        Qwen2Model,
+        T5Config,
+        T5EncoderModel,
+        UMT5Config,
+        UMT5EncoderModel,
+    )
+
+    t5 = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    llama = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    }
+    return {
+        "umt5": lambda: UMT5EncoderModel(UMT5Config(vocab_size=512, **t5)),
+        "t5": lambda: T5EncoderModel(T5Config(vocab_size=512, **t5)),
+        "llama": lambda: LlamaModel(LlamaConfig(vocab_size=512, **llama)),
+        "qwen": lambda: Qwen2Model(Qwen2Config(vocab_size=512, **llama)),
+    }
+
+
+@pytest.fixture(params=text_encoders())
+def text_encoder(request, monkeypatch):
+    monkeypatch.setattr("engine.loading.streaming.LARGE_TABLE", 512 * 16 * 4)
+    torch.manual_seed(0)
+    return text_encoders()[request.param]().eval()
+
+
+IDS = torch.tensor([[3, 511, 7, 0]])
+
+
+def test_a_large_table_takes_nothing_of_the_device(text_encoder):
+    (table,) = {each.weight for each in tables_of(text_encoder)}
+    assert table.shape == (512, 16)
+    blocks = [bytes_of(block) for block in blocks_of(text_encoder)]
+    rest = bytes_of(text_encoder) - sum(blocks) - table.nbytes
+    assert least_bytes([text_encoder]) == rest + 2 * max(blocks)
+
+
+def test_rows_of_a_large_table_are_the_same_bits(text_encoder):
+    with torch.no_grad():
+        expected = text_encoder(IDS).last_hidden_state
+        Streamer([text_encoder], "cpu")
+        assert torch.equal(text_encoder(IDS).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize("name", text_encoders())
+def test_a_prompt_is_encoded_on_the_device_though_the_table_is_not(name, monkeypatch):
+    monkeypatch.setattr("engine.loading.streaming.LARGE_TABLE", 512 * 16 * 4)
+    device = torch.device("meta")  # which refuses to compute with what lies elsewhere
+    with device:
+        network = text_encoders()[name]().eval()
+    weight = torch.nn.Parameter(torch.zeros(512, 16))
+    for table in tables_of(network):
+        table.weight = weight
+        look_up_in_main_memory(table, device)
+    with torch.no_grad():
+        made = network(IDS).last_hidden_state
+    assert (weight.device.type, made.device.type) == ("cpu", "meta")
+    assert made.shape == (1, 4, 16)
