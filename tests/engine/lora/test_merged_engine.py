@@ -179,3 +179,38 @@ def test_8_bit_weights_are_left_to_peft(monkeypatch, put_on):
 
     assert torch.equal(*both_ways(monkeypatch, do))
     assert torch.equal(run(network, compute), plain)
+
+
+@pytest.mark.parametrize("network", ["wan", "ltx_video", "hyvideo"])
+def test_in_half_precision_merging_is_close_to_peft(monkeypatch, put_on, network):
+    make, model = NETWORKS[network]
+    made, compute = make()
+    tensors = written(make_lora(made), "")
+    half = made.bfloat16()
+
+    def with_lora():
+        with put_on(half, model, (tensors, 1.0)):
+            return in_half(compute)(half)
+
+    merged, by_peft = both_ways(monkeypatch, with_lora)
+    plain = in_half(compute)(half)
+    assert decibels(merged, by_peft) > 45
+    assert decibels(plain, by_peft) < 30
+
+
+def in_half(compute):
+    def computed(network):
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            return run(network, compute)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    return computed
+
+
+def decibels(made, reference):
+    """The range of the reference to the mean error."""
+    made, reference = made.float(), reference.float()
+    peak = reference.max() - reference.min()
+    return float(10 * torch.log10(peak**2 / (made - reference).square().mean()))
