@@ -233,6 +233,7 @@ def make_our_video(model: Any, request: Any) -> Course:
             model, conditioning, request, course.on_step, lambda _phase: None
         )
     course.steps_told()
+    model.make_room()
     with course.peak("decoding"), course.lap("decoding"):
         for _chunk in family.decode(model, latents, request):
             pass

@@ -271,6 +271,7 @@ def make_our_video(model: Any, request: Any, folder: Path) -> Laps:
     ends = [moment for _, moment in began[1:]] + [now()]
     for (phase, start), end in zip(began, ends, strict=True):
         laps.seconds[phase] = end - start
+    model.make_room()
     write(family.decode(model, latents, request), request, folder, laps)
     return laps
 

@@ -122,6 +122,7 @@ def run_profile(root: Path, name: str, run: str, latents_file: Path) -> dict[str
     lap("encode")
     latents = family.denoise(model, conditioning, request, on_step, str)
     lap("denoise")
+    model.make_room()
     frames = sum(len(chunk) for chunk in family.decode(model, latents, request))
     lap("decode")
     assert frames == request.num_frames

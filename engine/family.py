@@ -210,6 +210,11 @@ class LoadedModel:
     working: float = math.inf
     """Bytes of the GPU that it was placed for to be left to a video."""
 
+    def make_room(self) -> None:
+        """Free what only the networks before the VAE need."""
+        if self.streamer is not None:
+            self.streamer.free_slots()
+
 
 OnComponent = Callable[[str], None]
 """``on_component("vae")`` before each is loaded; raises ``Cancelled`` to stop."""

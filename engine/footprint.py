@@ -57,8 +57,10 @@ class Parts:
 
     billions: float
     """Parameters of the transformer, of each where there are two."""
-    streamed: float
-    """GiB that are on the GPU at least under memory profile 6, without the VAE."""
+    slots: float
+    """GiB of the two largest blocks that memory profile 6 has on the GPU at once."""
+    rest: float
+    """GiB that are in no block, and on the GPU under memory profile 6."""
     text_gib: float
     vae: Vae
     token: int = 16
@@ -74,22 +76,22 @@ UMT5, T5, LLAMA, LLAVA = 10.6, 8.9, 14.2, 15.8
 """GiB of text encoders, the second one with the first."""
 
 PARTS = {
-    "wan2.1-t2v-1.3b": Parts(1.419, 0.77, UMT5, WAN_VAE),
-    "wan2.1-t2v-14b": Parts(14.288, 1.74, UMT5, WAN_VAE),
-    "wan2.1-i2v-14b": Parts(16.395, 1.96, UMT5, WAN_VAE),
-    "wan2.1-flf2v-14b": Parts(16.395, 1.96, UMT5, WAN_VAE),
-    "wan2.1-vace-1.3b": Parts(2.154, 0.77, UMT5, WAN_VAE),
-    "wan2.1-vace-14b": Parts(17.338, 1.94, UMT5, WAN_VAE),
-    "wan2.2-t2v-a14b": Parts(14.288, 2.18, UMT5, WAN_VAE, transformers=2),
-    "wan2.2-i2v-a14b": Parts(14.289, 2.18, UMT5, WAN_VAE, transformers=2),
-    "skyreels-v2-df-1.3b": Parts(1.435, 0.80, UMT5, WAN_VAE),
-    "skyreels-v2-df-14b": Parts(14.288, 1.74, UMT5, WAN_VAE),
-    "ltxv-2b": Parts(1.923, 0.80, T5, LTX_VAE, token=32, batched=True),
+    "wan2.1-t2v-1.3b": Parts(1.419, 0.72, 0.05, UMT5, WAN_VAE),
+    "wan2.1-t2v-14b": Parts(14.288, 1.31, 0.43, UMT5, WAN_VAE),
+    "wan2.1-i2v-14b": Parts(16.395, 1.5, 0.45, UMT5, WAN_VAE),
+    "wan2.1-flf2v-14b": Parts(16.395, 1.5, 0.45, UMT5, WAN_VAE),
+    "wan2.1-vace-1.3b": Parts(2.154, 0.72, 0.05, UMT5, WAN_VAE),
+    "wan2.1-vace-14b": Parts(17.338, 1.5, 0.44, UMT5, WAN_VAE),
+    "wan2.2-t2v-a14b": Parts(14.288, 1.31, 0.87, UMT5, WAN_VAE, transformers=2),
+    "wan2.2-i2v-a14b": Parts(14.289, 1.31, 0.87, UMT5, WAN_VAE, transformers=2),
+    "skyreels-v2-df-1.3b": Parts(1.435, 0.72, 0.08, UMT5, WAN_VAE),
+    "skyreels-v2-df-14b": Parts(14.288, 1.31, 0.43, UMT5, WAN_VAE),
+    "ltxv-2b": Parts(1.923, 0.72, 0.08, T5, LTX_VAE, token=32, batched=True),
     "ltxv-13b": Parts(
-        13.043, 1.31, T5, LTX_VAE, token=32, batched=True, enlarged=4 / 3
+        13.043, 1.0, 0.31, T5, LTX_VAE, token=32, batched=True, enlarged=4 / 3
     ),
-    "hunyuan-video-t2v": Parts(12.821, 1.94, LLAMA, HUNYUAN_VAE),
-    "hunyuan-video-i2v": Parts(12.821, 3.51, LLAVA, HUNYUAN_VAE),
+    "hunyuan-video-t2v": Parts(12.821, 1.27, 0.67, LLAMA, HUNYUAN_VAE),
+    "hunyuan-video-i2v": Parts(12.821, 1.27, 2.25, LLAVA, HUNYUAN_VAE),
 }
 """Beginning of a model's id → its parts. Models that nothing was measured of, such as
 those with other VAEs, aren't here."""
@@ -147,15 +149,14 @@ def footprint(
         transformer, text = min(transformer, first), min(text, other)
     resting = whole if placed is None else 0.0
     if placed == STREAMED:  # blocks that there is room for stay, and so does the VAE
-        transformer = text = parts.streamed
+        transformer = text = parts.slots + parts.rest
         room = (free_vram - working) / GIB - transformer - vae
         transformer = min(weight, transformer + max(0.0, room))
         resting = transformer + vae
-    decoding = decoding_gib(
-        parts, variant, request, free_vram / GIB - max(resting, vae)
-    )
     denoising = max(resting, transformer) + activations
-    peak = max(denoising, text, max(resting, vae) + decoding)
+    beside = max(resting - parts.slots if placed == STREAMED else resting, vae)
+    decoding = decoding_gib(parts, variant, request, free_vram / GIB - beside)
+    peak = max(denoising, text, beside + decoding)
     return Footprint(transformer, text, vae, activations, decoding, peak, placed)
 
 

@@ -136,6 +136,7 @@ class Generator:
                 with feed_forward_chunked(model.pipeline, chunks):
                     ladder.latents = self._denoise(family, model, request, progress)
             progress.begin("decode")
+            model.make_room()
             frames = family.decode(model, ladder.latents, ladder.decoded_as)
             self._write(frames, request, part, progress)
         _keep_sound(request, part, progress)

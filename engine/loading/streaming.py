@@ -71,8 +71,8 @@ class Streamer:
             self._keep_or_hold(network, network in compiled, (room or {}).get(network))
             for network in networks
         ]
-        size = max((b.host.numel() for chain in chains for b in chain), default=0)
-        self._slots = [self._empty(size) for _ in range(2)]
+        self._size = max((b.host.numel() for chain in chains for b in chain), default=0)
+        self._slots: list[torch.Tensor | None] = [None, None]
         self._held: list[Block | None] = [None, None]
         self._changes: dict[nn.Parameter, Change] = {}
         self._ready = [self._event(), self._event()]
@@ -88,7 +88,7 @@ class Streamer:
             tables = tables_of(network)
             for table in tables:
                 look_up_in_main_memory(table, self._device)
-            waiting = self._streamed_weights | {table.weight for table in tables}
+            waiting = {*self._streamed_weights, *(table.weight for table in tables)}
             _move_rest(network, waiting, device)
 
     @property
@@ -109,14 +109,18 @@ class Streamer:
             self._changes[weight] = change
         self._held = [None, None]
 
-    def release(self) -> None:
-        """Give main memory back to the system. The networks are of no use any more."""
+    def free_slots(self) -> None:
+        """Leave their memory to others until the next block is asked for."""
         if self._is_cuda:
             self._cuda.synchronize(self._device)
+        self._slots, self._held = [None, None], [None, None]
+
+    def release(self) -> None:
+        """Give main memory back to the system. The networks are of no use any more."""
+        self.free_slots()
         for host in self._pinned:
             self._cuda.cudart().cudaHostUnregister(host.data_ptr())
         self._pinned.clear()
-        self._slots.clear()
 
     def _keep_or_hold(
         self, network: nn.Module, compiled: bool, room: int | None
@@ -178,7 +182,7 @@ class Streamer:
                 torch.cuda.current_stream(self._device).wait_event(self._ready[slot])
             before = [weight.data for weight, _ in block.weights]
             for weight, offset in block.weights:
-                weight.data = _part(self._slots[slot], offset, weight)
+                weight.data = _part(self._memory_of(slot), offset, weight)
             if block.following is not None and block.following is not block:
                 self._load(block.following, 1 - slot)
             try:
@@ -202,10 +206,10 @@ class Streamer:
         if self._held[slot] is block:
             return
         self._held[slot] = block
+        target = self._memory_of(slot)
         with self._aside():
             if self._is_cuda:
                 self._copies.wait_event(self._unused[slot])
-            target = self._slots[slot]
             target[: block.host.numel()].copy_(block.host, non_blocking=True)
             for weight, offset in block.weights:
                 if change := self._changes.get(weight):
@@ -213,14 +217,20 @@ class Streamer:
             if self._is_cuda:
                 self._ready[slot].record(self._copies)
 
+    def _memory_of(self, slot: int) -> torch.Tensor:
+        memory = self._slots[slot]
+        if memory is None:
+            memory = torch.empty(self._size, dtype=torch.uint8, device=self._device)
+            self._slots[slot] = memory
+            if self._is_cuda:  # what had this memory before may still be computed with
+                self._copies.wait_stream(torch.cuda.current_stream(self._device))
+        return memory
+
     def _aside(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._copies) if self._is_cuda else nullcontext()
 
     def _event(self) -> Any:
         return self._cuda.Event() if self._is_cuda else None
-
-    def _empty(self, size: int) -> torch.Tensor:
-        return torch.empty(size, dtype=torch.uint8).to(self._device)
 
 
 def is_streamable(network: nn.Module) -> bool:
@@ -292,14 +302,13 @@ def look_up_in_main_memory(table: nn.Embedding, device: torch.device) -> None:
     """Its rows come to ``device``, the table doesn't."""
     look_up = table.forward
 
-    @wraps(look_up)
     def looked_up(ids: torch.Tensor) -> torch.Tensor:
         return look_up(ids.cpu()).to(device)
 
-    table.forward = looked_up  # type: ignore[method-assign]
+    table.forward = looked_up  # type: ignore[assignment, method-assign]
 
 
-def _move_rest(network: nn.Module, waiting: set[nn.Parameter], device: str) -> None:
+def _move_rest(network: nn.Module, waiting: set[torch.Tensor], device: str) -> None:
     """To ``device``, all but the ``waiting`` weights."""
     for tensor in [*network.parameters(), *network.buffers()]:
         if tensor not in waiting:

@@ -18,7 +18,7 @@ from engine.loading.header import Header, TensorInfo
 from engine.loading.layouts.layout import rows_of
 from engine.loading.matching import Match, is_from_transformers, match, shapes_of
 from engine.loading.stored import Stored
-from engine.loading.streaming import least_bytes
+from engine.loading.streaming import blocks_of, bytes_of, least_bytes
 from tests.documents import names_in_first_column, section
 from tests.published import AUTHORS_NAMES, MODELS, NETWORKS, Part, Tensors, plain
 from tests.tiny_wan import make_tokenizer
@@ -180,8 +180,13 @@ def test_model_is_built_in_full_size_from_what_is_published(
     assert loaded.items() <= pipeline.components.items()
     if told := footprint.parts_of(variant):
         networks = [each for name, each in loaded.items() if name != "vae"]
-        half = least_bytes(networks) / 2  # of float32, as they are made here
-        assert told.streamed == pytest.approx(half / footprint.GIB, abs=0.02)
+        blocks = [bytes_of(block) for each in networks for block in blocks_of(each)]
+        least, slots = (  # of float32, as they are made here
+            size / 2 / footprint.GIB
+            for size in (least_bytes(networks), 2 * max(blocks))
+        )
+        assert told.slots == pytest.approx(slots, abs=0.02)
+        assert told.rest == pytest.approx(least - slots, abs=0.02)
 
 
 def others(variant: ModelVariant, parts: Mapping[str, Part]) -> Iterator[str]:

@@ -83,6 +83,16 @@ def test_two_networks_share_the_slots(transformer):
         assert torch.equal(answer(second), expected[1])
 
 
+def test_slots_come_again_after_they_were_freed(transformer):
+    expected = answer(transformer)
+    streamer = Streamer([transformer], "cpu")
+    for _ in range(2):
+        assert torch.equal(answer(transformer), expected)
+        assert sum(memory is not None for memory in streamer._slots) == 2
+        streamer.free_slots()
+        assert streamer._slots == [None, None]
+
+
 def test_a_change_acts_on_the_device_only_and_goes_again(transformer):
     expected = answer(transformer)
     streamer = Streamer([transformer], "cpu")
