@@ -32,13 +32,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class SettingAside:
-    """Leaves what imports have made out of every later collection of garbage, which
-    would look at it for a second or more each time."""
+    """Leaves what imports have made, and what a file of tests has cached, out of every
+    later collection of garbage, which would look at it for a second or more each
+    time."""
 
     modules = 0
 
-    def pytest_runtest_logfinish(self) -> None:
-        if len(sys.modules) > self.modules + FEW:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Iterator[None]:
+        yield
+        is_last = nextitem is None or nextitem.path != item.path
+        if is_last or len(sys.modules) > self.modules + FEW:
             self.modules = len(sys.modules)
             gc.collect()
             gc.freeze()
