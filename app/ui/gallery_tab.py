@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.ui.gallery_view import PAGE, detail, tiles
 from app.ui.generate_tab import GenerateTab
-from app.ui.live import QUIET, Live, Session, Updates
+from app.ui.live import PRESSED, Live, Session, Updates
 from app.ui.markup import ON_ACTION
 from app.ui.media_files import STEPS_ON, ready_taker
 from app.ui.services import Services
@@ -59,7 +59,7 @@ class GalleryTab:
                 on_act,
                 inputs=[self.live.session, create.form.fields["model"]],
                 outputs=[*create.form.outputs, *self.live.outputs, tabs],
-                **QUIET,
+                **PRESSED,
             )
 
     def _use(

@@ -15,7 +15,7 @@ from app.ui import lora_rows, media_files, pins, sizes
 from app.ui.form import Form
 from app.ui.form_notes import guidance_note, length_note, memory_note
 from app.ui.licence_card import licence_card, without_terms
-from app.ui.live import QUIET, Live, Session, Updates
+from app.ui.live import CHOSEN, PRESSED, Live, Session, Updates
 from app.ui.media_files import shown_values
 from app.ui.services import Services
 from engine.catalogue import all_models, get_model
@@ -48,41 +48,41 @@ class GenerateTab:
             self.submit,
             inputs={*form.inputs, live.session},
             outputs=[*form.outputs, *live.outputs],
-            **QUIET,
+            **PRESSED,
         )
         drop.upload(
             self.restore,
             inputs=[drop, live.session],
             outputs=[*form.outputs, *live.outputs, drop],
-            **QUIET,
+            **CHOSEN,
         )
         form.fields["model"].input(
             self.change_model,
             inputs=[form.fields["model"], form.chosen, form.fields["loras"]],
             outputs=form.outputs,
-            **QUIET,
+            **CHOSEN,
         )
         form.preset.input(
             self.apply_preset,
             inputs={*form.inputs, form.preset},
             outputs=form.outputs,
-            **QUIET,
+            **CHOSEN,
         )
         form.save_preset.click(
             self.keep_preset,
             inputs={*form.inputs, form.preset_name},
             outputs=form.outputs,
-            **QUIET,
+            **PRESSED,
         )
         form.licence.act(
             self.accept_licence,
             inputs=form.fields["model"],
             outputs=form.outputs,
-            **QUIET,
+            **PRESSED,
         )
-        form.examples.act(_example, outputs=form.fields["prompt"], **QUIET)
-        form.dice.click(lambda: -1, outputs=form.fields["seed"], **QUIET)
-        form.reuse.click(self.last_seed, outputs=form.fields["seed"], **QUIET)
+        form.examples.act(_example, outputs=form.fields["prompt"], **PRESSED)
+        form.dice.click(lambda: -1, outputs=form.fields["seed"], **PRESSED)
+        form.reuse.click(self.last_seed, outputs=form.fields["seed"], **PRESSED)
         self._wire_guidance()
         self._wire_media()
         self._wire_size()
@@ -96,7 +96,7 @@ class GenerateTab:
                 partial(guidance_note, self.services.settings),
                 inputs=[form.fields["model"], *judged],
                 outputs=form.guidance_note,
-                **QUIET,
+                **CHOSEN,
             )
 
     def _wire_media(self) -> None:
@@ -108,18 +108,18 @@ class GenerateTab:
                 self.pin,
                 inputs={files, *form.pin_inputs},
                 outputs=form.pin_outputs,
-                **QUIET,
+                **CHOSEN,
             )
         overlap = form.fields["overlap_frames"]
         snap = partial(_snap_frames, self.services.settings)
-        overlap.blur(snap, inputs=[model, overlap], outputs=overlap, **QUIET)
+        overlap.blur(snap, inputs=[model, overlap], outputs=overlap, **CHOSEN)
 
     def _wire_size(self) -> None:
         form = self.form
         model, width, height = (
             form.fields[name] for name in ("model", "width", "height")
         )
-        form.size.input(_pick_size, inputs=form.size, outputs=[width, height], **QUIET)
+        form.size.input(_pick_size, inputs=form.size, outputs=[width, height], **CHOSEN)
         # Each side only rounds itself: the other may be being typed just now.
         settings = self.services.settings
         for side, snap in ((width, _snap_width), (height, _snap_height)):
@@ -127,25 +127,25 @@ class GenerateTab:
                 partial(snap, settings),
                 inputs=[model, width, height],
                 outputs=[side, form.size],
-                **QUIET,
+                **CHOSEN,
             )
         frames = form.fields["num_frames"]
         snap_frames = partial(_snap_frames, settings)
-        frames.release(snap_frames, inputs=[model, frames], outputs=frames, **QUIET)
+        frames.release(snap_frames, inputs=[model, frames], outputs=frames, **CHOSEN)
         length = [frames, form.fields["fps"]]
         for component in length:
             component.change(
                 partial(length_note, self.services.settings),
                 inputs=[*length, model],
                 outputs=form.length_note,
-                **QUIET,
+                **CHOSEN,
             )
         for component in (width, height, frames):
             component.change(
                 partial(memory_note, self.services.settings),
                 inputs=[model, width, height, frames],
                 outputs=form.memory_note,
-                **QUIET,
+                **CHOSEN,
             )
 
     def pin(self, values: Mapping[Component, Any]) -> Updates:

@@ -22,7 +22,12 @@ QUIET: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
 }
-"""How the page's own events are bound: at once, unseen, and not part of an API."""
+"""How the page's own events are bound: at once, unseen, and not part of an API. While
+one is being answered, Gradio drops the next of its kind, which is right for a clock."""
+PRESSED: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}
+"""For buttons: every press counts, also one that comes before the last is answered."""
+CHOSEN: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+"""For fields: what was typed or chosen last counts."""
 
 Updates = dict[Block, Any]
 

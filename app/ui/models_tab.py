@@ -9,7 +9,7 @@ from html import escape
 import gradio as gr
 
 from app.models import download_told, size, stock_told
-from app.ui.live import QUIET, Live, Session, Updates
+from app.ui.live import PRESSED, Live, Session, Updates
 from app.ui.markup import ON_ACTION, sentence
 from app.ui.services import Services
 from engine.catalogue import all_models, own_models
@@ -48,7 +48,7 @@ class ModelsTab:
                 self.on_act,
                 inputs=self.live.session,
                 outputs=self.live.outputs,
-                **QUIET,
+                **PRESSED,
             )
 
     def on_act(self, session: Session, event: gr.EventData) -> Updates:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui.live import QUIET, Live, Session, Updates
+from app.ui.live import CHOSEN, PRESSED, Live, Session, Updates
 from app.ui.markup import ON_ACTION
 from app.ui.progress import count, progress_card
 from app.ui.queue_rows import act, queue_rows, queue_title
@@ -61,17 +61,17 @@ class QueueCard:
     def wire(self) -> None:
         session, outputs = self.live.session, self.live.outputs
         for listed in (self.running, self.rows):
-            listed.act(self.on_act, inputs=session, outputs=outputs, **QUIET)
-        self.pause.click(self.on_pause, inputs=session, outputs=outputs, **QUIET)
-        self.clear.click(self.on_clear, inputs=session, outputs=outputs, **QUIET)
+            listed.act(self.on_act, inputs=session, outputs=outputs, **PRESSED)
+        self.pause.click(self.on_pause, inputs=session, outputs=outputs, **PRESSED)
+        self.clear.click(self.on_clear, inputs=session, outputs=outputs, **PRESSED)
         self.save.click(
-            self.on_save, inputs=session, outputs=[self.file, *outputs], **QUIET
+            self.on_save, inputs=session, outputs=[self.file, *outputs], **PRESSED
         ).success(None, js=CLICK_SAVED)
         self.upload.upload(
             self.on_restore,
             inputs=[self.upload, session],
             outputs=[self.upload, *outputs],
-            **QUIET,
+            **CHOSEN,
         )
 
     def on_act(self, session: Session, event: gr.EventData) -> Updates:

@@ -17,6 +17,14 @@ from tests.browser.driver import (
 )
 
 THREE = ["a red square", "a green square", "a blue square"]
+IDS = "rows => rows.map(row => row.dataset.job)"
+PRESS_ALL = """async places => {
+  for (const place of places) {
+    document.querySelector(place).click();
+    await new Promise(done => setTimeout(done, 10));
+  }
+}"""
+"""Each press comes while the one before is still being answered."""
 
 
 def pause(page: Page) -> None:
@@ -69,6 +77,17 @@ def test_three_queued_reordered_one_cancelled_one_retried(
     expect_status(page, "a red square", "done")
     assert made(app) == ["a-blue-square", "a-green-square", "a-red-square"]
     shoot("done")
+
+
+def test_every_press_counts_while_the_one_before_is_answered(page: Page) -> None:
+    pause(page)
+    page.locator("#field-prompt textarea").fill("a red square")
+    page.evaluate(PRESS_ALL, ["#generate"] * 5)
+    expect_waiting(page, ["a red square"] * 5)
+    jobs = page.locator("#queue-rows .job").evaluate_all(IDS)
+    cancel = "[data-action=cancel][data-job='{}']"
+    page.evaluate(PRESS_ALL, [cancel.format(job) for job in jobs])
+    expect(page.locator("#queue-rows .job.cancelled")).to_have_count(5)
 
 
 def test_restart_goes_on_with_the_queue(
