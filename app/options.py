@@ -11,7 +11,7 @@ from typing import get_args
 
 from engine.errors import UserError
 from engine.licences import get_licence
-from engine.settings import PROJECT, ProfileName, Settings, read_settings
+from engine.settings import PROJECT, ProductsName, ProfileName, Settings, read_settings
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--compile", action="store_true", default=None, help=described["compile"]
     )
-    data.add_argument("--fp8", action="store_true", default=None, help=described["fp8"])
+    data.add_argument(
+        "--products", choices=get_args(ProductsName), help=described["products"]
+    )
     data.add_argument(
         "--sidecar", action="store_true", default=None, help=described["sidecar"]
     )

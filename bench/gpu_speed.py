@@ -60,7 +60,7 @@ class Way:
 
     attention: str = "sdpa"
     compiled: bool = False
-    fp8: bool = False
+    products: str = "exact"
 
 
 WAYS = {
@@ -68,8 +68,9 @@ WAYS = {
     "flash3": Way("flash3"),
     "compiled": Way("sdpa", compiled=True),
     "compiled flash3": Way("flash3", compiled=True),
-    "fp8": Way("auto", compiled=True, fp8=True),
-    "fp8 flash3-fp8": Way("flash3-fp8", compiled=True, fp8=True),
+    "int8": Way("auto", compiled=True, products="int8"),
+    "fp8": Way("auto", compiled=True, products="fp8"),
+    "fp8 flash3-fp8": Way("flash3-fp8", compiled=True, products="fp8"),
 }
 
 
@@ -234,10 +235,10 @@ def run_forward(table: Table, options: argparse.Namespace) -> None:
 
 def apply(way: Way, pipeline: Any) -> None:
     """Raises ``UserError`` where the GPU can't."""
-    if way.fp8:
-        from engine.loading.fp8 import use_fp8
+    if way.products != "exact":
+        from engine.loading.products import use_products
 
-        use_fp8(pipeline, DEVICE)
+        use_products(pipeline, way.products, DEVICE)
     if way.compiled:
         torch.compiler.reset()
         compile_blocks(pipeline, Path(gettempdir()) / "wgp-bench")

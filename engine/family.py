@@ -208,7 +208,8 @@ class LoadedModel:
     profile: int | None = None
     """The memory profile that it is placed in, if it is in one."""
     working: float = math.inf
-    """Bytes of the GPU that it was placed for to be left to a video."""
+    """Bytes of the GPU that it leaves to a video; infinite where none of its weights
+    could make room for more."""
 
     def make_room(self) -> None:
         """Free what only the networks before the VAE need."""

@@ -14,6 +14,7 @@ from engine.errors import UnreadableFile
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+ProductsName = Literal["exact", "int8", "fp8"]
 ProfileName = Literal["auto", "1", "2", "3", "4", "5", "6"]
 
 
@@ -39,8 +40,8 @@ class Settings(BaseModel):
     attention: str = Field("auto", description="attention backend")
     gpu: str = Field("", description="device, such as cuda:1 or cpu; empty chooses")
     compile: bool = Field(False, description="compile the transformer's blocks")
-    fp8: bool = Field(
-        False, description="large layers in 8-bit floats; changes videos a little"
+    products: ProductsName = Field(
+        "exact", description="large layers in 8 bits; changes videos a little"
     )
     download: bool = Field(True, description="download a model's missing files")
     offline: bool = Field(False, description="never open a connection to other hosts")

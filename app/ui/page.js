@@ -7,6 +7,14 @@
     if (chosen) document.body.classList.toggle('dark', chosen === 'dark');
   };
 
+  // A key that is held down presses once: every press adds a video.
+  document.addEventListener('keydown', event => {
+    const presses = event.ctrlKey || event.metaKey || event.target.closest('button');
+    if (!event.repeat || event.key !== 'Enter' || !presses) return;
+    event.stopImmediatePropagation();
+    event.preventDefault();
+  }, true);
+
   document.addEventListener('keydown', event => {
     if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
     const generate = document.querySelector('#generate');

@@ -20,7 +20,7 @@ from diffusers.models.attention_dispatch import (
     _native_attention,
 )
 
-from engine.float8 import FP8, in_fp8
+from engine.eight_bits import FP8, in_fp8
 
 MODULES = {"fa3-fwd": "fa3_fwd_interface", "flash-attn-3": "flash_attn_interface"}
 """By package; both have ``flash_attn_func``."""

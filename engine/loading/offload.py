@@ -8,6 +8,7 @@ the precision that they were loaded in.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,8 @@ def place(
         profile = _profile_for(pipeline, device, settings, progress, working)
     if profile not in (None, STREAMED):
         if compiles(settings):
-            left_out = "products in 8 bits" if settings.fp8 else "compilation"
+            exact = settings.products == "exact"
+            left_out = "compilation" if exact else "products in 8 bits"
             progress.warn(f"memory profile {profile} runs without {left_out}")
         manager = _place_by_mmgp(pipeline, profile)
         return LoadedModel(
@@ -91,10 +93,10 @@ def place(
             lora_slots=LoraSlots(manager),
             profile=profile,
         )
-    if settings.fp8:
-        from engine.loading.fp8 import use_fp8
+    if settings.products != "exact":
+        from engine.loading.products import use_products
 
-        use_fp8(pipeline, device)
+        use_products(pipeline, settings.products, device)
     if profile == STREAMED:
         return _place_by_streaming(variant, pipeline, device, settings, working)
     if device != "cpu":
@@ -110,7 +112,7 @@ def place(
 def compiles(settings: Settings) -> bool:
     """Whether blocks are compiled: without it, rounding to 8 bits takes what it
     saves."""
-    return settings.compile or settings.fp8
+    return settings.compile or settings.products != "exact"
 
 
 def can_stream(pipeline: Any) -> bool:
@@ -158,6 +160,7 @@ def _place_by_streaming(
         room=dict.fromkeys(denoisers, int(room)),
     )
     pipeline.vae.to(device)
+    left = max(working, free_memory(device)) if streamer.keeps_blocks else math.inf
     return LoadedModel(
         variant,
         pipeline,
@@ -165,7 +168,7 @@ def _place_by_streaming(
         streamer.release,
         streamer=streamer,
         profile=STREAMED,
-        working=max(working, free_memory(device)),
+        working=left,
     )
 
 

@@ -71,6 +71,9 @@ class Streamer:
             self._keep_or_hold(network, network in compiled, (room or {}).get(network))
             for network in networks
         ]
+        blocks = sum(len(blocks_of(network)) for network in networks)
+        self.keeps_blocks = sum(map(len, chains)) < blocks
+        """Whether any stay on the device."""
         self._size = max((b.host.numel() for chain in chains for b in chain), default=0)
         self._slots: list[torch.Tensor | None] = [None, None]
         self._held: list[Block | None] = [None, None]

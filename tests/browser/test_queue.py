@@ -4,6 +4,7 @@ import signal
 import zipfile
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Shoot
@@ -88,6 +89,21 @@ def test_every_press_counts_while_the_one_before_is_answered(page: Page) -> None
     cancel = "[data-action=cancel][data-job='{}']"
     page.evaluate(PRESS_ALL, [cancel.format(job) for job in jobs])
     expect(page.locator("#queue-rows .job.cancelled")).to_have_count(5)
+
+
+@pytest.mark.parametrize("place", ["#field-prompt textarea", "#generate"])
+def test_a_key_that_is_held_down_presses_once(page: Page, place: str) -> None:
+    pause(page)
+    page.locator("#field-prompt textarea").fill("a red square")
+    page.locator(place).focus()
+    page.keyboard.down("Control")
+    for _ in range(5):
+        page.keyboard.down("Enter")
+        page.wait_for_timeout(50)
+    page.keyboard.up("Enter")
+    page.keyboard.press("Enter")
+    page.keyboard.up("Control")
+    expect_waiting(page, ["a red square"] * 2)
 
 
 def test_restart_goes_on_with_the_queue(

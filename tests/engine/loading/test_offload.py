@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ import torch
 
 from engine.errors import UserError
 from engine.loading.offload import (
+    _place_by_streaming,
     budgets_of,
     choose_device,
     choose_dtype,
@@ -92,6 +94,22 @@ def test_both_transformers_of_a_pair_are_streamed_alike():
         assert budgets["transformer"] == budgets["transformer_2"]
     assert budgets_of(pair, 1) == {}
     assert budgets_of(SimpleNamespace(transformer=object()), 2) == {}
+
+
+@pytest.mark.parametrize(
+    ("free", "working", "left"),
+    [(8 * GIB, GIB, 8 * GIB), (8 * GIB, 9 * GIB, math.inf), (0, 0, math.inf)],
+    ids=["all fits", "the video takes more than is free", "nothing is free"],
+)
+def test_a_streamed_model_says_what_it_leaves_to_a_video(
+    tmp_path, monkeypatch, free, working, left
+):
+    """Where no block stays on the GPU, loading it anew could leave no more."""
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (free, 24 * GIB))
+    networks = {"transformer": make_transformer(), "vae": make_vae(patched=False)}
+    pipeline = SimpleNamespace(components=networks, **networks)
+    model = _place_by_streaming(None, pipeline, "cpu", Settings(root=tmp_path), working)
+    assert model.working == left
 
 
 def test_no_memory_profile_changes_a_result(tmp_path):

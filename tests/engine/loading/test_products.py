@@ -6,17 +6,20 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from engine.errors import UserError
-from engine.loading import fp8
-from engine.loading.fp8 import Fp8Linear, replace_linears, use_fp8
+from engine.loading import products
+from engine.loading.products import EightBitLinear, replace_linears, use_products
 from tests.tiny_wan import make_transformer
+
+KINDS = pytest.mark.parametrize("kind", ["int8", "fp8"])
 
 
 def cosine(a, b):
     return cosine_similarity(a.flatten().float(), b.flatten().float(), dim=0)
 
 
+@KINDS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_each_token_and_each_row_has_its_own_scale(dtype):
+def test_each_token_and_each_row_has_its_own_scale(kind, dtype):
     """One that is a thousand times another would round it to nothing."""
     torch.manual_seed(0)
     linear = nn.Linear(1024, 1024).to(dtype)
@@ -25,7 +28,7 @@ def test_each_token_and_each_row_has_its_own_scale(dtype):
         tokens[:, ::2] *= 1000
         linear.weight[::2] *= 1000
         expected = linear(tokens)
-        found = Fp8Linear(linear)(tokens)
+        found = EightBitLinear(linear, kind)(tokens)
     assert found.dtype == dtype
     assert found.shape == expected.shape
     assert not torch.equal(found, expected)
@@ -35,16 +38,41 @@ def test_each_token_and_each_row_has_its_own_scale(dtype):
             assert cosine(found[part], expected[part]) > 0.999
 
 
-def test_few_tokens_stay_exact():
+@KINDS
+def test_few_tokens_stay_exact(kind):
     linear = nn.Linear(1024, 1024)
     tokens = torch.randn(1, 512, 1024)
-    assert torch.equal(Fp8Linear(linear)(tokens), linear(tokens))
+    assert torch.equal(EightBitLinear(linear, kind)(tokens), linear(tokens))
 
 
-def test_a_transformer_stays_close_and_keeps_its_weights(monkeypatch):
-    monkeypatch.setattr(fp8, "LEAST_WIDTH", 16)
-    monkeypatch.setattr(fp8, "MULTIPLE", 1)
-    monkeypatch.setattr(fp8, "FEW_TOKENS", 16)
+def test_whole_numbers_are_nearer_than_floats():
+    torch.manual_seed(0)
+    linear = nn.Linear(1024, 1024)
+    tokens = torch.randn(1024, 1024)
+    error = {}
+    with torch.no_grad():
+        exact = linear(tokens)
+        for kind in ("int8", "fp8"):
+            found = EightBitLinear(linear, kind)(tokens)
+            error[kind] = float((found - exact).std() / exact.std())
+    assert error["int8"] < 0.012
+    assert 0.025 < error["fp8"] < 0.04
+
+
+@KINDS
+def test_what_is_no_number_stays_none(kind):
+    tokens = torch.randn(1024, 1024)
+    tokens[3, 5] = torch.nan
+    found = EightBitLinear(nn.Linear(1024, 1024), kind)(tokens)
+    assert found[3].isnan().all()
+    assert found[4:].isfinite().all()
+
+
+@KINDS
+def test_a_transformer_stays_close_and_keeps_its_weights(kind, monkeypatch):
+    monkeypatch.setattr(products, "LEAST_WIDTH", 16)
+    monkeypatch.setattr(products, "MULTIPLE", 8)
+    monkeypatch.setattr(products, "FEW_TOKENS", 17)
     torch.manual_seed(0)
     transformer = make_transformer().eval()
     clip = torch.randn(1, transformer.config.in_channels, 2, 16, 16)
@@ -53,7 +81,7 @@ def test_a_transformer_stays_close_and_keeps_its_weights(monkeypatch):
     with torch.no_grad():
         before = dict(transformer.state_dict())
         expected = transformer(clip, **given, return_dict=False)[0]
-        assert replace_linears(transformer) > 0
+        assert replace_linears(transformer, kind) > 0
         found = transformer(clip, **given, return_dict=False)[0]
     assert not torch.equal(found, expected)
     assert cosine(found, expected) > 0.999
@@ -62,9 +90,10 @@ def test_a_transformer_stays_close_and_keeps_its_weights(monkeypatch):
     assert after.keys() == before.keys()
 
 
-def test_a_changed_weight_acts_at_once():
+@KINDS
+def test_a_changed_weight_acts_at_once(kind):
     """A LoRA's, say."""
-    layer = Fp8Linear(nn.Linear(1024, 1024, bias=False))
+    layer = EightBitLinear(nn.Linear(1024, 1024, bias=False), kind)
     tokens = torch.randn(1024, 1024)
     before = layer(tokens)
     layer.weight = nn.Parameter(2 * layer.weight)
@@ -72,15 +101,23 @@ def test_a_changed_weight_acts_at_once():
 
 
 @pytest.mark.parametrize(
-    ("device", "capability", "why"),
+    ("kind", "device", "capability", "why"),
     [
-        ("cpu", None, "they need an NVIDIA GPU, and the model runs on cpu"),
-        ("cuda:0", (8, 6), "they need compute capability 8.9, and this GPU has 8.6"),
+        ("fp8", "cpu", None, "they need an NVIDIA GPU, and the model runs on cpu"),
+        (
+            *("fp8", "cuda:0", (8, 6)),
+            "they need compute capability 8.9, and this GPU has 8.6; int8 it can",
+        ),
+        (
+            *("int8", "cuda:0", (7, 5)),
+            "they need compute capability 8.0, and this GPU has 7.5",
+        ),
     ],
 )
 def test_a_device_without_such_products_is_refused(
-    device, capability, why, monkeypatch
+    kind, device, capability, why, monkeypatch
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    with pytest.raises(UserError, match=why):
-        use_fp8(SimpleNamespace(transformer=make_transformer()), device)
+    pipeline = SimpleNamespace(transformer=make_transformer())
+    with pytest.raises(UserError, match=f"^products in {kind} can't be used: {why}$"):
+        use_products(pipeline, kind, device)
