@@ -16,11 +16,10 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from bench.cpu_step_cache import attributes_right, psnr
+from bench.cpu_step_cache import psnr, right
 from demo.captions import full_caption
-from demo.evaluate import JUDGE, make_video, scene_captions, score
+from demo.evaluate import JUDGE, make_video, scene_captions
 from demo.judge import load_judge
-from engine.attention.use import use_attention
 from engine.family import LoadedModel, get_variant
 from engine.loading import products
 from engine.loading.resident import ResidentModel
@@ -46,7 +45,6 @@ def main() -> None:
     parser.add_argument("--judge", action="store_true", help="count attributes, too")
     parser.add_argument("--gpu", default="cpu", help="device, such as cuda:0")
     options = parser.parse_args()
-    settings = Settings(gpu=options.gpu)
     on_cpu = options.gpu == "cpu"
     if on_cpu:
         torch.set_num_threads(1)  # as fast as two beside other work, and repeatable
@@ -58,20 +56,16 @@ def main() -> None:
     for name, (attention, kind) in WAYS.items():
         if on_cpu and attention != "auto":
             continue
-        clips = make_clips(load(settings, attention, kind), captions)
+        model = load(Settings(gpu=options.gpu, attention=attention), kind)
+        clips = make_clips(model, captions)
         exact = exact or clips
         found = [psnr(*pair) for pair in zip(clips, exact, strict=True)]
-        right = score(judge, torch.stack(clips), scenes) if judge else {}
-        shown = f"{attributes_right(right):.1f} %" if right else ""
-        print(
-            f"| {name} | {mean(found):.1f} dB | {min(found):.1f} dB | {shown} |",
-            flush=True,
-        )
+        told = f"| {name} | {mean(found):.1f} dB | {min(found):.1f} dB |"
+        print(f"{told} {right(judge, clips, scenes)} |", flush=True)
 
 
-def load(settings: Settings, attention: str, kind: str) -> LoadedModel:
+def load(settings: Settings, kind: str) -> LoadedModel:
     model = ResidentModel(settings).get(get_variant(MODEL), Progress("benchmark"))
-    use_attention(model.pipeline, attention, model.device, settings.root)
     if kind != "exact":
         products.replace_linears(model.pipeline.transformer, kind)
     return model

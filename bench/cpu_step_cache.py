@@ -23,7 +23,8 @@ from torch import Tensor
 
 from demo.captions import full_caption
 from demo.evaluate import JUDGE, make_video, scene_captions, score
-from demo.judge import load_judge
+from demo.judge import Judge, load_judge
+from demo.scenes import Scene
 from engine.family import LoadedModel, get_variant
 from engine.loading.resident import ResidentModel
 from engine.progress import Progress
@@ -58,9 +59,7 @@ def main() -> None:
     for name, threshold, cache in caches(model, only_default=options.only_default):
         made = plain if name == "none" else run(model, captions, cache)
         told = made.row(name, threshold, plain)
-        right = score(judge, torch.stack(made.clips), scenes) if judge else {}
-        shown = f"{attributes_right(right):.1f} %" if right else ""
-        print(f"{told} {shown} |", flush=True)
+        print(f"{told} {right(judge, made.clips, scenes)} |", flush=True)
 
 
 Cache = Callable[[], AbstractContextManager[Calls]]
@@ -138,9 +137,13 @@ def psnr(clip: Tensor, other: Tensor) -> float:
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def attributes_right(figures: dict[str, float]) -> float:
-    """Percent, over all attributes."""
-    return mean(value for name, value in figures.items() if name != "all")
+def right(judge: Judge | None, clips: Sequence[Tensor], scenes: list[Scene]) -> str:
+    """How many of all attributes the judge reads right, in words."""
+    if judge is None:
+        return ""
+    figures = score(judge, torch.stack(list(clips)), scenes)
+    found = mean(value for name, value in figures.items() if name != "all")
+    return f"{found:.1f} %"
 
 
 if __name__ == "__main__":

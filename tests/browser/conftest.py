@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
 from tests.browser.driver import (
     RunningApp,
@@ -44,7 +44,6 @@ def app(tmp_path: Path) -> Iterator[RunningApp]:
 def page(browser: Browser, app: RunningApp) -> Iterator[Page]:
     """The app's page. Errors in its script and requests to other hosts fail the
     test."""
-    expect.set_options(timeout=15_000)
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.set_default_timeout(15_000)
